@@ -1,0 +1,290 @@
+"""The process that imports a program and runs checks on it.
+
+Everything that decides is bound before the program's code is imported, and a check has passed only
+if its own last line was reached: patching pytest afterwards gains nothing.
+"""
+
+import asyncio
+import functools
+import inspect
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType, ModuleType, TracebackType
+from typing import Any, NoReturn
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from proven_backend import sandbox
+from proven_backend.loading import load
+from proven_backend.programs import Program
+from proven_backend.story import Story, one_line
+from proven_backend.verdict import Verdict
+
+PROGRAMMING_ERRORS = (NameError, TypeError, AttributeError, ImportError, SyntaxError)
+EVENTS = 300
+APP = pytest.StashKey[ModuleType]()
+FOLDER = pytest.StashKey[Path]()
+STORY = pytest.StashKey[Story]()
+REPORTS = pytest.StashKey[list[pytest.TestReport]]()
+CALL = pytest.StashKey[pytest.CallInfo[None]]()
+
+
+class Child:
+    """Runs checks on one program and sends each verdict to a pipe, as it is known."""
+
+    def __init__(self, program: Program, config: pytest.Config, pipe: int, limit: float) -> None:
+        self.program, self.config, self.limit = program, config, limit
+        self.verdict = Verdict("")
+        self.started = time.perf_counter()
+        write, exit_now = os.write, os._exit
+
+        def send(verdict: Verdict) -> None:
+            data = verdict.dump()
+            while data:
+                data = data[write(pipe, data) :]
+
+        self.send = send
+        self.exit: Callable[[int], NoReturn] = exit_now
+
+    def run(
+        self, items: list[pytest.Item], folder: Path, hidden: list[Path], until_green: bool
+    ) -> NoReturn:
+        """Imports the program and runs the items' checks on it; ends the process.
+
+        With `until_green` it stops, after the first check, at the first that passes.
+        """
+        self.printed = sandbox.silence()
+        os.chdir(folder)
+        sys.dont_write_bytecode = True
+        self.config.stash[FOLDER] = folder
+        sandbox.guard(folder, hidden)
+        signal.signal(signal.SIGALRM, self.hang)
+        if self.load():
+            for number, item in enumerate(items):
+                self.grade(item)
+                if until_green and number and self.verdict.passed:
+                    break
+        self.exit(0)
+
+    def begin(self, check: str) -> None:
+        """Says which check starts, and starts its clock."""
+        self.send(Verdict(check, kind="started"))
+        self.verdict = Verdict(check)
+        self.started = time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, self.limit)
+
+    def end(self) -> None:
+        """Sends the verdict of the check that runs."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.verdict.seconds = time.perf_counter() - self.started
+        self.verdict.printed = self.printed.take()
+        self.send(self.verdict)
+
+    def load(self) -> bool:
+        """Imports the program; False, and a verdict for the topic, where that fails."""
+        self.begin("")
+        try:
+            app = load(self.program)
+            for name in ("create_app", "Base"):
+                if not hasattr(app, name):
+                    raise ImportError(f"app.py defines no {name}: every exercise's app.py has one")
+        except BaseException as error:  # noqa: BLE001 - a stranger's code may raise anything
+            self.verdict.kind = "load"
+            self.verdict.message = load_sentence(error, self.frame_of(error.__traceback__))
+            self.verdict.traceback = "".join(traceback.format_exception(error))
+            if isinstance(error, NotImplementedError):
+                self.note(error)
+            self.end()
+            return False
+        self.config.stash[APP] = app
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return True
+
+    def grade(self, item: pytest.Item) -> None:
+        """Runs one check and sends its verdict."""
+        assert isinstance(item, pytest.Function)
+        self.begin(item.name)
+        verdict, finished = self.verdict, list[bool]()
+        original = item.obj
+        item.obj = self.watched(original, finished)
+        story = self.config.stash[STORY] = Story(lambda: 0)
+        reports = self.config.stash[REPORTS] = []
+        try:
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+        except BaseException as error:  # noqa: BLE001 - pytest.exit() in a handler ends up here
+            verdict.kind, verdict.message = "crash", escape_sentence(error)
+        else:
+            verdict.passed = finished == [True] and all(report.passed for report in reports)
+            call = item.stash.get(CALL, None)
+            if not verdict.passed and call and call.excinfo:
+                self.explain(item, original, call.excinfo)
+            elif not verdict.passed:
+                verdict.kind, verdict.message = "crash", "the check was kept from running to its end"
+        finally:
+            item.obj = original
+            if CALL in item.stash:
+                del item.stash[CALL]
+        verdict.events = [(e.kind, e.text, e.line) for e in story.events[-EVENTS:]]
+        for crash in story.crashes:
+            self.note(crash)
+        self.end()
+
+    def watched(self, check: Callable[..., Any], finished: list[bool]) -> Callable[..., Any]:
+        """The check, which adds to `finished` once its last line is done."""
+
+        @functools.wraps(check)
+        async def run(**fixtures: Any) -> None:
+            coroutine = check(**fixtures)
+            if inspect.iscoroutine(coroutine):
+                self.config.stash[STORY].line = lambda: getattr(coroutine.cr_frame, "f_lineno", 0)
+                await coroutine
+            finished.append(True)
+
+        return run
+
+    def explain(
+        self, item: pytest.Item, check: Callable[..., Any], excinfo: pytest.ExceptionInfo[Any]
+    ) -> None:
+        """Fills in how the check failed."""
+        error, verdict = excinfo.value, self.verdict
+        code = inspect.unwrap(check).__code__
+        for entry in excinfo.traceback:
+            if entry.frame.code.raw is code:
+                verdict.line = entry.lineno + 1
+                break
+        if isinstance(error, AssertionError):
+            verdict.kind, verdict.message = "assertion", str(error)
+        else:
+            verdict.kind, verdict.message = "crash", escape_sentence(error)
+            verdict.where = self.frame_of(excinfo.tb)
+            self.note(error)
+        verdict.traceback = str(item.repr_failure(excinfo))
+
+    def note(self, error: BaseException) -> None:
+        """Records programming errors that the program itself raised, and what it left undone."""
+        for each in chain(error):
+            frames = list(traceback.walk_tb(each.__traceback__))
+            if not frames or not self.is_ours(frames[-1][0]):
+                continue
+            frame, line = frames[-1]
+            if isinstance(each, PROGRAMMING_ERRORS):
+                self.verdict.errors.append(f"{one_line(each)} ({self.place(frame, line)})")
+            elif isinstance(each, NotImplementedError):
+                file = frame.f_code.co_filename.removeprefix(f"{self.program.folder}/")
+                self.verdict.unfinished.append((file, line))
+
+    def is_ours(self, frame: FrameType) -> bool:
+        """Whether a frame runs the program's code."""
+        return frame.f_code.co_filename.startswith(f"{self.program.folder}/")
+
+    def place(self, frame: FrameType, line: int) -> str:
+        """file:line of a frame of the program, its file relative to the program's folder."""
+        return f"{frame.f_code.co_filename.removeprefix(self.program.folder + '/')}:{line}"
+
+    def frame_of(self, tb: TracebackType | None) -> str:
+        """file:line of the innermost frame of the program in a traceback, or nothing."""
+        ours = [self.place(f, n) for f, n in traceback.walk_tb(tb) if self.is_ours(f)]
+        return ours[-1] if ours else ""
+
+    def hang(self, _signal: int, frame: FrameType | None) -> None:
+        """The time is up: says where the program is, and ends the process."""
+        stacks = [(f, n) for f, n in traceback.walk_stack(frame) if self.is_ours(f)]
+        if not stacks:
+            waiting = [place for place in awaited() if self.is_ours(place[0])]
+            threads = [
+                (f, n)
+                for top in sys._current_frames().values()
+                for f, n in traceback.walk_stack(top)
+                if self.is_ours(f)
+            ]
+            stacks = threads[:1] or waiting[-1:]
+        self.verdict.kind = "hang"
+        self.verdict.where = self.place(*stacks[0]) if stacks else ""
+        self.verdict.message = f"it still ran after {self.limit:g} s"
+        self.verdict.events = [
+            (e.kind, e.text, e.line) for e in self.config.stash[STORY].events[-EVENTS:]
+        ] if STORY in self.config.stash else []
+        self.end()
+        self.exit(0)
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, those in its groups, and what led to them."""
+    seen = set[int]()
+    queue = [error]
+    while queue:
+        each = queue.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        queue += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            queue += each.exceptions
+
+
+def awaited() -> Iterator[tuple[FrameType, int]]:
+    """The frames in which this loop's tasks wait, outermost first."""
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:
+        return
+    for task in tasks:
+        coroutine: Any = task.get_coro()
+        while coroutine is not None:
+            for prefix in ("cr", "gi", "ag"):
+                frame = getattr(coroutine, f"{prefix}_frame", None)
+                if frame is not None:
+                    yield frame, frame.f_lineno
+            coroutine = next(
+                (
+                    getattr(coroutine, name)
+                    for name in ("cr_await", "gi_yieldfrom", "ag_await")
+                    if getattr(coroutine, name, None) is not None
+                ),
+                None,
+            )
+
+
+def load_sentence(error: BaseException, where: str) -> str:
+    """One plain sentence about a program that cannot be imported."""
+    at = f" ({where})" if where else ""
+    if isinstance(error, SyntaxError):
+        return f"Python cannot read it: {error.msg}, line {error.lineno} of {Path(error.filename or '').name}"
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r}) while it was imported{at}"
+    if isinstance(error, ModuleNotFoundError) and error.name == "graded.app":
+        return "it has no app.py"
+    return f"it could not be imported: {one_line(error)}{at}"
+
+
+def escape_sentence(error: BaseException) -> str:
+    """One plain sentence about an exception that ended a check."""
+    if isinstance(error, SystemExit):
+        return f"the code called sys.exit({error.code!r})"
+    if isinstance(error, pytest.skip.Exception | pytest.xfail.Exception | pytest.exit.Exception):
+        return f"the code raised pytest's {type(error).__name__}: a check is not ended from outside"
+    return f"raised {one_line(error)}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """In a child, keeps the reports to itself; the wrappers of other plugins stay in force."""
+    if REPORTS not in item.config.stash:
+        return None
+    item.config.stash[REPORTS] += runtestprotocol(item, log=False, nextitem=None)
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Keeps the first failure of a check, for its explanation."""
+    if call.excinfo is not None and CALL not in item.stash:
+        item.stash[CALL] = call
+    return (yield)  # type: ignore[misc]  # a wrapper returns what it yields

@@ -1,0 +1,54 @@
+"""Imports a program from memory, under a package name that nothing else has."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from proven_backend.programs import Program
+
+PACKAGE = "graded"
+
+
+class _Memory(MetaPathFinder, InspectLoader):
+    def __init__(self, program: Program) -> None:
+        self.files = {PACKAGE: ("", "")}
+        for path, text in program.sources.items():
+            parts = path.removesuffix(".py").split("/")
+            parents = [".".join([PACKAGE, *parts[:end]]) for end in range(1, len(parts))]
+            for parent in parents:
+                self.files.setdefault(parent, ("", ""))
+            name = parts[:-1] if parts[-1] == "__init__" else parts
+            self.files[".".join([PACKAGE, *name])] = (f"{program.folder}/{path}", text)
+        self.packages = {name.rpartition(".")[0] for name in self.files} | {PACKAGE}
+        self.packages |= {n for n, (f, _) in self.files.items() if f.endswith("__init__.py")}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self.files:
+            return None
+        file = self.files[fullname][0]
+        spec = ModuleSpec(
+            fullname, self, origin=file or None, is_package=self.is_package(fullname)
+        )
+        spec.has_location = bool(file)
+        return spec
+
+    def is_package(self, fullname: str) -> bool:
+        return fullname in self.packages
+
+    def get_source(self, fullname: str) -> str:
+        return self.files[fullname][1]
+
+    def get_code(self, fullname: str) -> object:
+        file, text = self.files[fullname]
+        return compile(text, file or f"<{fullname}>", "exec", dont_inherit=True)
+
+
+def load(program: Program) -> ModuleType:
+    """Imports the program's ``app`` module; whatever its code raises passes through."""
+    sys.meta_path.insert(0, _Memory(program))
+    return importlib.import_module(f"{PACKAGE}.app")

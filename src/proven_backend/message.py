@@ -1,0 +1,210 @@
+"""What a failed check says to the person who has to mend the code."""
+
+import ast
+import re
+import textwrap
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+from proven_backend.pack import Pack, Rule, Todo, todos
+from proven_backend.programs import Program, original
+from proven_backend.verdict import Verdict
+
+WIDTH = 100
+LABEL = 10
+DONE, SEEN, WHY = 6, 8, 4
+
+
+def state(verdict: Verdict, rule: str, program: Program) -> str:
+    """"passed", "failed", "not started", or the rule that blocks it."""
+    if verdict.passed:
+        return "passed"
+    for file, line in verdict.unfinished:
+        above = [t for t in todos({file: program.sources.get(file, "")}) if t.line <= line]
+        if above:
+            return "not started" if above[-1].rule == rule else above[-1].rule
+    return "failed"
+
+
+def explain(pack: Pack, rule: Rule, program: Program, verdict: Verdict, hint: str) -> str:
+    """The whole message of a failed check, at most 25 lines; `hint` is the command that helps."""
+    function = check_function(pack.checks(rule.topic), rule.check)
+    action = _action(function, verdict.line)
+    parts = {
+        "done": _done(pack.checks(rule.topic), action),
+        "seen": seen(verdict, action),
+        "expected": _paragraph(ast.get_docstring(function) or "", 2),
+        "why": _paragraph(f"{rule.sentence} {rule.reason}", WHY),
+        "where": [where(pack, rule, program, verdict)],
+        "next": [hint],
+    }
+    if verdict.printed.strip():
+        parts["printed"] = _fold(verdict.printed.strip().splitlines(), 2)
+    lines = [f"{rule.topic} / {rule.id}"]
+    for label, body in parts.items():
+        for number, line in enumerate(body):
+            lines.append(f"{label if not number else '':<{LABEL}}{line}"[: WIDTH + LABEL].rstrip())
+    return "\n".join(lines)
+
+
+@cache
+def check_function(file: Path, name: str) -> ast.AsyncFunctionDef | ast.FunctionDef:
+    """The syntax tree of a check function."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name == name:
+            return node
+    raise LookupError(f"{file} has no function {name}")
+
+
+def _action(function: ast.AsyncFunctionDef | ast.FunctionDef, line: int) -> ast.stmt | None:
+    """The statement of the check that led to the failure at `line`.
+
+    For a failed assert the last one before it that binds a name of the assert's test.
+    """
+    before: list[ast.stmt] = []
+    for statement in function.body:
+        if statement.lineno <= line <= (statement.end_lineno or 0):
+            if not isinstance(statement, ast.Assert):
+                return statement
+            used = {n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)}
+            binding = [s for s in before if used & _bound(s)]
+            return (binding or before or [statement])[-1]
+        if not isinstance(statement, ast.Assert):
+            before.append(statement)
+    return None
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    return {
+        node.id
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def _done(file: Path, action: ast.stmt | None) -> list[str]:
+    if action is None:
+        return ["started the check"]
+    lines = file.read_text().splitlines()[action.lineno - 1 : action.end_lineno]
+    return _fold(textwrap.dedent("\n".join(lines)).splitlines(), DONE)
+
+
+def seen(verdict: Verdict, action: ast.stmt | None) -> list[str]:
+    """What the app did during the action, folded, and what was wrong with it."""
+    first, last = (action.lineno, action.end_lineno or 0) if action else (0, 0)
+    told = [(kind, text) for kind, text, line in verdict.events if first <= line <= last]
+    lines: list[str] = []
+    for kind, text in told:
+        word = text if kind != "request" else f"{text}"
+        joins = lines and kind in _SHORT and lines[-1].startswith("  ") and "<" not in lines[-1]
+        if kind == "request":
+            lines.append(word)
+        elif joins and len(lines[-1]) + len(word) + 3 <= WIDTH - LABEL:
+            lines[-1] += f" · {word}"
+        else:
+            lines.append(f"  {word}")
+    counted = [(line, len(list(group))) for line, group in groupby(lines)]
+    story = [line if count == 1 else f"{line}  (x {count})" for line, count in counted]
+    return [*_fold(story, SEEN), *_ending(verdict)]
+
+
+_SHORT = {"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "ROLLBACK TO", "sql"}
+
+
+def _ending(verdict: Verdict) -> list[str]:
+    at = f" at {verdict.where}" if verdict.where else ""
+    if verdict.kind != "assertion":
+        return _paragraph(f"{verdict.message}{at}", 2)
+    said, _, test = verdict.message.partition("\nassert ")
+    if not test and said.startswith("assert "):
+        said, test = "", said.removeprefix("assert ")
+    compared = test.splitlines()[0] if test else ""
+    if not compared.startswith("seen "):
+        compared = f"not so: {compared}" if compared else ""
+    said = " ".join(said.split())
+    return _paragraph(": ".join(part for part in (compared, said) if part), 3)
+
+
+def compared(left: object, operator: str, right: object) -> list[str] | None:
+    """The words for a failed comparison in an assert."""
+    if operator == "==":
+        return [f"seen {_short(left)}, expected {_short(right)}"]
+    return [f"seen {_short(left)}, expected it {operator} {_short(right)}"]
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 120 else text[:80] + " … " + text[-36:]
+
+
+def where(pack: Pack, rule: Rule, program: Program, verdict: Verdict) -> str:
+    """file:line of the rule's TODO and its question; once it is gone, of the code in its place."""
+    for todo in todos(program.sources):
+        if todo.rule == rule.id:
+            return f"{shown(program, todo.file)}:{todo.line}  TODO: {todo.question}"
+    place = _scope(pack, rule)
+    if place is None:
+        return shown(program, "app.py")
+    file, name = place
+    line = _line_of(program.sources.get(file, ""), name)
+    return f"{shown(program, file)}:{line}  {name or 'at the top'}"
+
+
+def shown(program: Program, file: str) -> str:
+    """How a file of a program is named to a person: relative to the current folder if below it."""
+    path = Path(program.folder) / file
+    try:
+        return path.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def todo_of(pack: Pack, rule: Rule) -> Todo | None:
+    """The TODO of a rule in the pack's own stub."""
+    stub = original(pack, "exercises", rule.topic)
+    return next((t for t in todos(stub.sources) if t.rule == rule.id), None)
+
+
+def _scope(pack: Pack, rule: Rule) -> tuple[str, str] | None:
+    """The file and the function or class in which the stub has the rule's TODO."""
+    stub, todo = original(pack, "exercises", rule.topic), todo_of(pack, rule)
+    if todo is None:
+        return None
+    below = stub.sources[todo.file].splitlines()[todo.line :]
+    head = next((m for line in below[:3] if (m := _HEAD.match(line))), None)
+    if head:
+        return todo.file, head[1]
+    around = [
+        node
+        for node in ast.walk(ast.parse(stub.sources[todo.file]))
+        if isinstance(node, _SCOPES) and node.lineno <= todo.line <= (node.end_lineno or 0)
+    ]
+    return todo.file, max(around, key=lambda node: node.lineno).name if around else ""
+
+
+_HEAD = re.compile(r"\s*(?:async def|def|class) (\w+)")
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _line_of(text: str, name: str) -> int:
+    for number, line in enumerate(text.splitlines(), 1):
+        head = _HEAD.match(line)
+        if head and head[1] == name:
+            return number
+    return 1
+
+
+def _paragraph(text: str, most: int) -> list[str]:
+    lines = textwrap.wrap(text, WIDTH - LABEL, break_long_words=True)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], lines[most - 1][: WIDTH - LABEL - 2] + " …"]
+    return lines
+
+
+def _fold(lines: list[str], most: int) -> list[str]:
+    if len(lines) <= most:
+        return lines
+    head = most // 2
+    tail = most - head - 1
+    return [*lines[:head], f"… {len(lines) - head - tail} more lines …", *lines[len(lines) - tail :]]

@@ -1,0 +1,272 @@
+"""The pytest plugin: its options, and how checks are graded, reported and summed up.
+
+Named in pyproject.toml's ``addopts``, so that its options are known before any folder is looked at.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from proven_backend import message, proof, warm
+from proven_backend.child import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401
+from proven_backend.children import Children, Job
+from proven_backend.fixtures import SERVER_URL, app, client, db, server, start  # noqa: F401 - fixtures
+from proven_backend.pack import Fault, Pack
+from proven_backend.programs import Program, read
+from proven_backend.verdict import Verdict
+
+MARKS = {"postgresql": "postgresql_only", "sqlite": "sqlite_only"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--target, --prove, --database, --time-limit."""
+    group = parser.getgroup("proven backend")
+    group.addoption("--target", metavar="DIR", help="grade a folder laid out like exercises/")
+    group.addoption("--prove", action="store_true", help="prove the checks and the pack itself")
+    group.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    group.addoption(
+        "--time-limit", type=float, default=10.0, metavar="SECONDS", help="for one check (10)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses options that make no sense, in one sentence, before anything is collected."""
+    for mark in MARKS.values():
+        config.addinivalue_line("markers", f"{mark}(reason): only this database can judge it")
+    target = config.option.target
+    if target is not None:
+        folder = config.invocation_params.dir / target
+        if config.option.prove:
+            raise pytest.UsageError("--prove proves the pack itself: leave --target out")
+        if not folder.is_dir():
+            what = "is a file" if folder.is_file() else "does not exist"
+            raise pytest.UsageError(f"--target={target} {what}: name a folder laid out like exercises/")
+        if not any(child.is_dir() for child in folder.iterdir()):
+            raise pytest.UsageError(f"--target={target} holds no topic folder: lay it out like exercises/")
+    config.pluginmanager.register(Grading(config), "proven-grading")
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """A failed comparison, in the words of this pack."""
+    return message.compared(left, op, right)
+
+
+class Grading:
+    """Grades the collected checks in children, and reports them as pytest's own."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config, self.pack = config, Pack(config.rootpath)
+        self.database: str = config.option.database
+        self.target = self._target()
+        self.states: dict[str, Counter[str]] = defaultdict(Counter)
+        self.next: tuple[str, str] | None = None
+        self.left_out: list[tuple[str, str]] = []
+        self.claims: list[proof.Claim] = []
+
+    def _target(self) -> Path:
+        given = self.config.option.target
+        if given is not None:
+            folder: Path = self.config.invocation_params.dir / given
+            return folder.resolve()
+        work = self.pack.root / "work"
+        return work if work.is_dir() else self.pack.root / "exercises"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Leaves out what this database cannot judge; with --prove, puts claims in its place."""
+        kept, left = [], []
+        for item in items:
+            mark = item.get_closest_marker(MARKS["sqlite" if self.database == "postgresql" else "postgresql"])
+            if mark:
+                self.left_out.append((item.name, str(mark.args[0] if mark.args else "")))
+            (left if mark else kept).append(item)
+        if left:
+            config.hook.pytest_deselected(items=left)
+        items[:] = kept
+        if config.option.prove:
+            self.claims = list(proof.claims(session, self.pack, kept, self.database))
+            items[:] = self.claims
+
+    def pytest_report_header(self) -> str:
+        """Says what is graded."""
+        what = "the pack itself" if self.config.option.prove else self._show(self.target)
+        return f"proven-backend: grades {what} on {self.database}"
+
+    def _show(self, path: Path) -> str:
+        try:
+            return path.relative_to(self.config.invocation_params.dir).as_posix() + "/"
+        except ValueError:
+            return f"{path}/"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Runs the jobs of all items in children, and reports in the order of collection."""
+        if session.testsfailed or self.config.option.collectonly:
+            return None
+        jobs = self.jobs(session.items)
+        self.warm_up()
+        hidden = [self.pack.root / "solutions", self.pack.root / "skills"]
+        children = Children(self.config, hidden, self.config.option.time_limit)
+        ended = {id(job) for job in jobs.values() if not job.left()}
+        ended.add(id(None))
+        pending = list(session.items)[::-1]
+        for job in chain([None], children.run([j for j in _unique(jobs.values()) if j.left()])):
+            ended.add(id(job))
+            while pending and id(jobs.get(pending[-1])) in ended:
+                item = pending.pop()
+                self.report(item, jobs.get(item))
+                if session.shouldfail:
+                    raise session.Failed(session.shouldfail)
+                if session.shouldstop:
+                    raise session.Interrupted(session.shouldstop)
+        return True
+
+    def warm_up(self) -> None:
+        """Runs one small app of the pack's own, so that no child imports the libraries again."""
+        asyncio.run(warm.run())
+
+    def jobs(self, items: list[pytest.Item]) -> dict[pytest.Item, Job]:
+        """What has to run for each item: its claim's job, or its topic's submission."""
+        jobs: dict[pytest.Item, Job] = {}
+        by_topic: dict[str, Job] = {}
+        for item in items:
+            if isinstance(item, proof.Claim):
+                if item.job:
+                    jobs[item] = item.job
+                continue
+            topic = topic_of(item)
+            if topic not in by_topic:
+                by_topic[topic] = self.submission(topic)
+            by_topic[topic].items.append(item)
+            jobs[item] = by_topic[topic]
+        return jobs
+
+    def submission(self, topic: str) -> Job:
+        """The job that grades a topic's folder in the target."""
+        folder = self.target / topic
+        program = Program(topic, "submission", {}, str(folder))
+        if not folder.is_dir():
+            return Job(program, [], fault=Verdict("", kind="load", message="its folder is missing"))
+        try:
+            program = Program(topic, "submission", read(folder), str(folder))
+        except Fault as fault:
+            return Job(program, [], fault=Verdict("", kind="load", message=str(fault)))
+        return Job(program, [])
+
+    def report(self, item: pytest.Item, job: Job | None) -> None:
+        """Reports one item to pytest, as if it had just run in this process."""
+        hook = item.ihook
+        if isinstance(item, proof.Claim):
+            hook.pytest_runtest_protocol(item=item, nextitem=None)
+            return
+        assert job is not None
+        topic, rule = topic_of(item), rule_of(item)
+        verdict = job.fault or job.verdicts[item.name]
+        state, text = self.judge(topic, rule, job, verdict)
+        self.states[topic][state] += 1
+        if state != "passed" and self.next is None:
+            self.next = (topic, rule)
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for when in ("setup", "call", "teardown"):
+            failed = when == "call" and state != "passed"
+            hook.pytest_runtest_logreport(
+                report=pytest.TestReport(
+                    item.nodeid,
+                    item.location,
+                    dict.fromkeys(item.keywords, 1),
+                    "failed" if failed else "passed",
+                    text if failed else None,
+                    when,  # type: ignore[arg-type]  # one of the three
+                    duration=verdict.seconds if when == "call" else 0,
+                    proven_state=state if when == "call" else "",
+                )
+            )
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def judge(self, topic: str, rule: str, job: Job, verdict: Verdict) -> tuple[str, str]:
+        """The state of a rule and what to say about it."""
+        if job.fault:
+            first = job.items[0].name == "test_" + rule.replace("-", "_")
+            said = f"{topic}: {verdict.message}" if verdict.kind == "load" else (
+                f"{topic}: {verdict.message}{' at ' + verdict.where if verdict.where else ''}"
+            )
+            return ("failed" if first else "not graded"), f"{said}\nNone of its rules could be graded."
+        state = message.state(verdict, rule, job.program)
+        if state == "passed":
+            return state, ""
+        if state not in {"failed", "not started"}:
+            return "blocked", f"{topic} / {rule} is blocked by {state}: start that first"
+        if self.config.option.tbstyle != "auto" and verdict.traceback:
+            return state, verdict.traceback
+        hint = f"proven hint {topic} {rule}"
+        return state, message.explain(self.pack, self.pack.rule(topic, rule), job.program, verdict, hint)
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Words of our own for rules that were not started, blocked or could not be graded."""
+        state = getattr(report, "proven_state", "")
+        letters = {"not started": "n", "blocked": "b", "not graded": "-"}
+        if state in letters:
+            return state, letters[state], state.upper()
+        return None
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Rules by topic, what is left to another database, and what to do next."""
+        write = terminalreporter.write_line
+        for name, reason in self.left_out:
+            write(f"not on {self.database}: {name.removeprefix('test_').replace('_', '-')} ({reason})")
+        if self.config.option.prove:
+            for line in proof.summary(self.claims, self.database):
+                write(line)
+            return
+        if not self.states:
+            return
+        width = max(map(len, self.states)) + 2
+        write(f"{'topic':<{width}}{'passed':>8}{'failed':>8}{'not started':>13}{'blocked':>9}")
+        for topic, count in self.states.items():
+            failed = count["failed"] + count["not graded"]
+            write(
+                f"{topic:<{width}}{count['passed']:>8}{failed:>8}"
+                f"{count['not started']:>13}{count['blocked']:>9}"
+            )
+        write("")
+        if self.next is None:
+            write("All graded rules pass.")
+        else:
+            for line in self.what_next(*self.next):
+                write(line)
+
+    def what_next(self, topic: str, rule: str) -> list[str]:
+        """Which file to open, and which commands help."""
+        job = self.submission(topic)
+        place = f"{self._show(self.target)}{topic}/app.py"
+        with suppress(Fault):
+            place = message.where(self.pack, self.pack.rule(topic, rule), job.program, Verdict(""))
+        function = "test_" + rule.replace("-", "_")
+        target = f" --target={self.config.option.target}" if self.config.option.target else ""
+        return [
+            f"next: {topic} / {rule}",
+            f"  open   {place}",
+            f"  check  pytest checks/test_{topic}.py -k {function}{target}",
+            f"  help   proven hint {topic} {rule}",
+        ]
+
+
+def topic_of(item: pytest.Item) -> str:
+    """The topic of a check, by the name of its file."""
+    return item.path.stem.removeprefix("test_")
+
+
+def rule_of(item: pytest.Item) -> str:
+    """The rule of a check, by the name of its function."""
+    return item.name.removeprefix("test_").replace("_", "-")
+
+
+def _unique(jobs: Iterable[Job]) -> list[Job]:
+    return list({id(job): job for job in jobs}.values())

@@ -1,0 +1,225 @@
+"""The proof: claims about every program that the pack can make, judged by what its checks say."""
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proven_backend import programs
+from proven_backend.children import Job
+from proven_backend.message import state
+from proven_backend.pack import Fault, Pack, Rule
+from proven_backend.packtests import PACK_TESTS
+from proven_backend.programs import Program
+from proven_backend.verdict import Verdict
+
+Judge = Callable[[Job], list[str]]
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
+
+class Claim(pytest.Item):
+    """One claim of the proof: holds where `judge` finds no fault in what the job came to."""
+
+    kind: str
+    job: Job | None
+    judge: Callable[[], list[str]]
+
+    def runtest(self) -> None:
+        """Raises Fault with a sentence for each fault."""
+        faults = self.judge()
+        if faults:
+            raise Fault("\n".join(faults))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
+        """The faults alone; a traceback only of our own errors."""
+        if isinstance(excinfo.value, Fault):
+            return str(excinfo.value)
+        return str(super().repr_failure(excinfo, style="short"))
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Where the claim stands, for reports."""
+        return self.path, None, self.name
+
+
+def claims(
+    session: pytest.Session, pack: Pack, checks: list[pytest.Item], database: str
+) -> Iterator[Claim]:
+    """All claims about the topics whose checks were collected, and about the pack as a whole."""
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for check in checks:
+        by_file.setdefault(check.path, []).append(check)
+    if database == "sqlite":
+        for name, test in PACK_TESTS.items():
+            yield _claim(session, f"pack: {name}", "pack test", None, partial(list_of, test, pack))
+    for file, items in by_file.items():
+        parent = items[0].parent
+        assert parent is not None
+        topic = file.stem.removeprefix("test_")
+        try:
+            made = list(_topic_claims(pack, topic, items, database))
+        except Fault as fault:
+            yield _claim(parent, f"{topic}: is consistent", "pack test", None, lambda f=fault: [str(f)])
+            continue
+        for name, kind, job, judge in made:
+            yield _claim(parent, name, kind, job, partial(judge, job))
+
+
+def list_of(test: Callable[[Pack], Iterator[str]], pack: Pack) -> list[str]:
+    """The faults that a pack test finds, a Fault raised on the way included."""
+    try:
+        return list(test(pack))
+    except Fault as fault:
+        return [str(fault)]
+
+
+def _claim(
+    parent: pytest.Collector, name: str, kind: str, job: Job | None, judge: Callable[[], list[str]]
+) -> Claim:
+    claim: Claim = Claim.from_parent(parent, name=name)
+    claim.kind, claim.job, claim.judge = kind, job, judge
+    return claim
+
+
+def _topic_claims(
+    pack: Pack, topic: str, items: list[pytest.Item], database: str
+) -> Iterator[tuple[str, str, Job, Judge]]:
+    solution = programs.original(pack, "solutions", topic)
+    stub = programs.original(pack, "exercises", topic)
+    by_name = {item.name: item for item in items}
+    rules = [rule for rule in pack.rules(topic) if rule.check in by_name]
+
+    yield "solution", "solution", Job(solution, items), all_pass
+    for rule in rules:
+        own = by_name[rule.check]
+        others = [item for item in items if item is not own]
+        for snippet, program in programs.swaps(solution, rule, "wrong"):
+            if snippet.database in {None, NAMES[database]}:
+                job = Job(program, [own, *others], until_green=True)
+                yield program.name, "counter-example", job, partial(caught, rule, snippet.where)
+        for snippet, program in programs.swaps(solution, rule, "also right"):
+            if snippet.database == NAMES[database] or (not snippet.database and database == "sqlite"):
+                yield program.name, "also right", Job(program, items), all_pass
+    if database == "postgresql":
+        return
+    yield "stub", "stub", Job(stub, items), partial(each_fails_for_its_rule, rules)
+    for result in ("None", "[]"):
+        yield f"hollow {result}", "hollow app", Job(programs.hollow(solution, result), items), all_fail
+    ids = [rule.id for rule in pack.rules(topic)]
+    learned = [rule.check for rule in rules]
+    for number, rule in enumerate(rules, 1):
+        solved = ids[: ids.index(rule.id) + 1]
+        program = programs.step(stub, solution, solved)
+        walked = [by_name[name] for name in learned[: number + 1]]
+        yield f"step {number}: {rule.id}", "step", Job(program, walked), partial(walks, number)
+
+
+def _verdicts(job: Job) -> list[tuple[str, Verdict]]:
+    return [(item.name, job.verdicts[item.name]) for item in job.items if item.name in job.verdicts]
+
+
+def _said(verdict: Verdict) -> str:
+    first = verdict.message.splitlines()[0] if verdict.message else "no word"
+    return f"{verdict.kind}: {first}"
+
+
+def _not_loaded(job: Job) -> list[str]:
+    assert job.fault is not None
+    return [f"{job.program.name} cannot be loaded: {job.fault.message}"]
+
+
+def all_pass(job: Job) -> list[str]:
+    """Every check passes."""
+    if job.fault:
+        return _not_loaded(job)
+    return [f"{name} fails: {_said(v)}" for name, v in _verdicts(job) if not v.passed]
+
+
+def all_fail(job: Job) -> list[str]:
+    """Every check fails on an app that does nothing."""
+    if job.fault:
+        return _not_loaded(job)
+    return [
+        f"{name} passes on {job.program.name}: assert the good path too"
+        for name, v in _verdicts(job)
+        if v.passed
+    ]
+
+
+def each_fails_for_its_rule(rules: list[Rule], job: Job) -> list[str]:
+    """Every check fails on the stub, by assertion or as not started, without a programming error."""
+    if job.fault:
+        return _not_loaded(job)
+    faults = []
+    for rule in rules:
+        verdict = job.verdicts[rule.check]
+        found = state(verdict, rule.id, job.program)
+        if found == "passed":
+            faults.append(f"{rule.check} passes on the stub: plant the fault that it looks for")
+        elif found not in {"failed", "not started"}:
+            faults.append(f"{rule.check} is blocked by {found} on the stub: plant a fault there instead")
+        elif found == "failed" and (verdict.kind != "assertion" or verdict.errors):
+            why = verdict.errors[0] if verdict.errors else _said(verdict)
+            faults.append(f"{rule.check} fails on the stub, but not for its rule: {why}")
+    return faults
+
+
+def caught(rule: Rule, where: str, job: Job) -> list[str]:
+    """The rule's check fails by assertion, for no other reason, and another check stays green."""
+    if job.fault:
+        return _not_loaded(job)
+    verdict, *others = [verdict for _, verdict in _verdicts(job)]
+    if verdict.passed:
+        return [f"{where}: this wrong passes {rule.check}: the check does not see it"]
+    if verdict.kind != "assertion":
+        return [f"{where}: {rule.check} fails, but not by assertion: {_said(verdict)}"]
+    if verdict.errors:
+        return [f"{where}: this wrong has an error of its own: {verdict.errors[0]}"]
+    if not any(other.passed for other in others):
+        return [f"{where}: this wrong breaks every check of the topic: make it break one rule"]
+    return []
+
+
+def walks(number: int, job: Job) -> list[str]:
+    """With `number` rules solved their checks pass, and the next one fails."""
+    if job.fault:
+        return _not_loaded(job)
+    verdicts = _verdicts(job)
+    faults = [
+        f"after step {number} {name} should pass, but fails: {_said(v)}"
+        for name, v in verdicts[:number]
+        if not v.passed
+    ]
+    faults += [
+        f"after step {number} {name} already passes: nothing is left to learn there"
+        for name, v in verdicts[number:]
+        if v.passed
+    ]
+    return faults
+
+
+COUNTED = {
+    "counter-example": "counter-examples caught",
+    "also right": "also-rights passed",
+    "step": "steps walked",
+    "pack test": "pack tests",
+}
+
+
+def summary(claims: list[Claim], database: str) -> Iterator[str]:
+    """What was proven, counted, and how long one check run took."""
+    jobs = [claim.job for claim in claims if claim.job]
+    topics = {job.program.topic for job in jobs}
+    rules = {v for claim in claims if claim.job and claim.kind == "solution" for v in claim.job.verdicts}
+    count = Counter(claim.kind for claim in claims)
+    counted = ", ".join(f"{count[kind]} {words}" for kind, words in COUNTED.items() if count[kind])
+    yield f"proven on {NAMES[database]}: {len(topics)} topics, {len(rules)} rules, {counted}"
+    seconds = [verdict.seconds for job in jobs for verdict in job.verdicts.values()]
+    if seconds:
+        yield (
+            f"one check run: median {statistics.median(seconds) * 1000:.0f} ms, "
+            f"worst {max(seconds) * 1000:.0f} ms, {len(seconds)} runs"
+        )

@@ -1,0 +1,121 @@
+"""What an app did, in order: requests, SQL, transactions, replies and crashes."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+Message = MutableMapping[str, Any]
+ASGIApp = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened, its text for a reader, and the line of the check that led to it."""
+
+    kind: str
+    text: str
+    line: int
+
+
+@dataclass
+class Story:
+    """Events in the order in which they happened, and the exceptions that left the app."""
+
+    line: Callable[[], int]
+    events: list[Event] = field(default_factory=list)
+    crashes: list[BaseException] = field(default_factory=list)
+
+    def tell(self, kind: str, text: str = "") -> None:
+        """Adds an event of a kind; its text is the kind where none is given."""
+        self.events.append(Event(kind, text or kind, self.line()))
+
+    def order(self, *kinds: str) -> list[str]:
+        """The kinds of the events so far, in order, of those kinds only."""
+        return [event.kind for event in self.events if event.kind in kinds]
+
+    @contextmanager
+    def statements(self) -> Iterator[list[str]]:
+        """The SQL that is sent inside the block, filled when it ends."""
+        start, sent = len(self.events), list[str]()
+        yield sent
+        sent += [event.text for event in self.events[start:] if event.kind == "sql"]
+
+    def watch(self, engine: AsyncEngine) -> None:
+        """Records what the engine sends to its database."""
+        target = engine.sync_engine
+
+        @event.listens_for(target, "before_cursor_execute")
+        def _sql(
+            _conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+        ) -> None:
+            kind = statement.split(maxsplit=1)[0].upper() if statement.strip() else "sql"
+            if kind in {"BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "PRAGMA"}:
+                return
+            self.tell("sql", brief(statement, f"{len(parameters)} rows" if many else parameters))
+
+        for name, kind in {
+            "begin": "BEGIN",
+            "commit": "COMMIT",
+            "rollback": "ROLLBACK",
+            "savepoint": "SAVEPOINT",
+            "rollback_savepoint": "ROLLBACK TO",
+            "release_savepoint": "RELEASE",
+        }.items():
+            event.listen(target, name, lambda *_, kind=kind: self.tell(kind))
+
+        @event.listens_for(target, "handle_error")
+        def _error(context: Any) -> None:
+            self.tell("error", f"! {one_line(context.sqlalchemy_exception or context.original_exception)}")
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """The app, with its requests, the start of its replies and its crashes recorded."""
+
+        async def recorded(
+            scope: Message,
+            receive: Callable[[], Awaitable[Message]],
+            send: Callable[[Message], Awaitable[None]],
+        ) -> None:
+            if scope["type"] != "http":
+                return await app(scope, receive, send)
+            query = scope["query_string"].decode()
+            path = scope["path"] + (f"?{query}" if query else "")
+            self.tell("request", f"{scope['method']} {path}")
+
+            async def told(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    self.tell("reply", f"< {message['status']}")
+                await send(message)
+
+            try:
+                await app(scope, receive, told)
+            except Exception as error:
+                self.crashes.append(error)
+                self.tell("crash", f"crashed: {one_line(error)}")
+                raise
+
+        return recorded
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as "Type: first line", without SQLAlchemy's statement and link."""
+    first = next(iter(str(error).splitlines()), "")
+    first = re.sub(r"^\((?:[\w.]+\.)?(\w+)\) ", "", first)
+    return f"{type(error).__name__}: {first}"[:160].removesuffix(": ")
+
+
+def brief(statement: str, parameters: object) -> str:
+    """A statement on one line, without its column lists, and its parameters."""
+    text = " ".join(statement.split())
+    text = re.sub(r"^SELECT .*? FROM ", "SELECT … FROM ", text)
+    text = re.sub(r"^(INSERT INTO \S+) \(.*?\) VALUES .*?(?= ON CONFLICT| RETURNING|$)", r"\1 …", text)
+    text = re.sub(r" RETURNING .*", "", text)
+    given = "" if parameters in ((), {}, []) else f" {parameters!r}"
+    return text[:200] + given[:100]

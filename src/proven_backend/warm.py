@@ -1,0 +1,41 @@
+"""One small app of the pack's own: running it loads what every child would load again."""
+
+from fastapi import FastAPI
+from httpx2 import ASGITransport, AsyncClient
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _Row(_Base):
+    __tablename__ = "rows"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class _Body(BaseModel):
+    id: int
+
+
+async def run() -> None:
+    """Serves one request that stores and reads one row in memory."""
+    engine = create_async_engine("sqlite+aiosqlite://")
+    app = FastAPI()
+
+    @app.post("/rows")
+    async def store(body: _Body) -> _Body:
+        async with AsyncSession(engine) as session:
+            session.add(_Row(id=body.id))
+            await session.commit()
+            await session.execute(text("SELECT 1"))
+        return body
+
+    async with engine.begin() as connection:
+        await connection.run_sync(_Base.metadata.create_all)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        await client.post("/rows", json={"id": 1})
+    await engine.dispose()
