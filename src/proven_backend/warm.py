@@ -1,6 +1,9 @@
 """One small app of the pack's own: running it loads what every child would load again."""
 
-from fastapi import FastAPI
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
 from httpx2 import ASGITransport, AsyncClient
 from pydantic import BaseModel
 from sqlalchemy import text
@@ -26,12 +29,15 @@ async def run() -> None:
     engine = create_async_engine("sqlite+aiosqlite://")
     app = FastAPI()
 
-    @app.post("/rows")
-    async def store(body: _Body) -> _Body:
+    async def open_session() -> AsyncIterator[AsyncSession]:
         async with AsyncSession(engine) as session:
-            session.add(_Row(id=body.id))
-            await session.commit()
-            await session.execute(text("SELECT 1"))
+            yield session
+
+    @app.post("/rows")
+    async def store(body: _Body, session: Annotated[AsyncSession, Depends(open_session)]) -> _Body:
+        session.add(_Row(id=body.id))
+        await session.commit()
+        await session.execute(text("SELECT 1"))
         return body
 
     async with engine.begin() as connection:
