@@ -75,8 +75,12 @@ class Pack:
     root: Path
 
     def topics(self) -> list[str]:
-        """The names of all topics, sorted."""
-        return sorted(f.parent.name for f in self.root.glob("skills/*/SKILL.md"))
+        """The names of all topics, in the order of the course (the nav in mkdocs.yml)."""
+        nav = self.root / "mkdocs.yml"
+        course = re.findall(r"([a-z0-9-]+)\.md$", nav.read_text() if nav.is_file() else "", re.M)
+        place = {name: number for number, name in enumerate(course)}
+        names = {file.parent.name for file in self.root.glob("skills/*/SKILL.md")}
+        return sorted(names, key=lambda name: (place.get(name, len(place)), name))
 
     def skill(self, topic: str) -> Path:
         """Where the topic's rules stand."""

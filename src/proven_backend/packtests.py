@@ -1,7 +1,198 @@
 """The pack's own tests: each takes the pack and yields one sentence for every fault."""
 
+import ast
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 
-from proven_backend.pack import Pack
+import yaml
+
+from proven_backend import generate, programs
+from proven_backend.message import check_function
+from proven_backend.pack import Fault, Pack, check_names, todos
 
 PACK_TESTS: dict[str, Callable[[Pack], Iterator[str]]] = {}
+MOST_RULES, MOST_TOKENS, CHARACTERS_A_TOKEN = 7, 5_000, 4
+DESCRIPTION = re.compile(r"Use when [^#<>]{100,290}")
+
+
+def pack_test(test: Callable[[Pack], Iterator[str]]) -> Callable[[Pack], Iterator[str]]:
+    """Registers a pack test under its function's name; a Fault of one topic ends only that topic."""
+    PACK_TESTS[test.__name__.replace("_", "-")] = test
+    return test
+
+
+def each_topic(test: Callable[[Pack, str], Iterator[str]]) -> Callable[[Pack], Iterator[str]]:
+    """A pack test made of a test of one topic; no topic at all is a fault."""
+
+    def whole(pack: Pack) -> Iterator[str]:
+        if not pack.topics():
+            yield "skills/ holds no topic: nothing was tested"
+        for topic in pack.topics():
+            try:
+                yield from test(pack, topic)
+            except (Fault, OSError, SyntaxError) as fault:
+                yield f"{topic}: {fault}"
+
+    whole.__name__ = test.__name__
+    return pack_test(whole)
+
+
+@pack_test
+def topics_agree(pack: Pack) -> Iterator[str]:
+    """Skills, exercises, solutions, checks, docs and the nav name the same topics."""
+    topics = set(pack.topics())
+    nav = set(re.findall(r"([a-z0-9-]+)\.md$", (pack.root / "mkdocs.yml").read_text(), re.M))
+    places = {
+        "skills": {f.name for f in (pack.root / "skills").iterdir() if f.is_dir()},
+        "exercises": {f.parent.name for f in pack.root.glob("exercises/*/app.py")},
+        "solutions": {f.parent.name for f in pack.root.glob("solutions/*/app.py")},
+        "checks": {f.stem.removeprefix("test_") for f in pack.root.glob("checks/test_*.py")},
+        "docs": {f.stem for f in pack.root.glob("docs/*.md")} & topics,
+        "mkdocs.yml's nav": nav & topics,
+    }
+    if not topics:
+        yield "skills/ holds no topic: nothing was tested"
+    for place, names in places.items():
+        for name in sorted(names ^ topics):
+            have, lack = (place, "skills") if name in names else ("skills", place)
+            yield f"topic {name} is in {have} but not in {lack}: add it there or delete it here"
+
+
+@each_topic
+def rules_agree(pack: Pack, topic: str) -> Iterator[str]:
+    """Skill, checks and stub have the same rules; checks stand in the order of the skill."""
+    rules = pack.rules(topic)
+    ids = [rule.id for rule in rules]
+    functions = check_names(pack.checks(topic))
+    if functions != [rule.check for rule in rules]:
+        for name in sorted(set(functions) ^ {rule.check for rule in rules}):
+            rule = name.removeprefix("test_").replace("_", "-")
+            if name in functions:
+                yield f"checks/test_{topic}.py: {name} has no rule: add '### {rule}' to SKILL.md"
+            else:
+                yield f"skills/{topic}/SKILL.md: {rule} has no check: write {name}"
+        if set(functions) == {rule.check for rule in rules}:
+            yield f"checks/test_{topic}.py: order the checks as SKILL.md orders its rules"
+    stub = programs.original(pack, "exercises", topic)
+    asked = Counter(todo.rule for todo in todos(stub.sources))
+    for rule in sorted({*ids, *asked}):
+        if asked[rule] != 1 or rule not in ids:
+            yield (
+                f"exercises/{topic}: {asked[rule]} TODOs of {rule}, "
+                f"which SKILL.md {'has' if rule in ids else 'lacks'}: one TODO a rule"
+            )
+    for todo in todos(programs.original(pack, "solutions", topic).sources):
+        yield f"solutions/{topic}/{todo.file}:{todo.line}: a TODO in a solution: solve and delete it"
+
+
+@pack_test
+def ids_are_unique(pack: Pack) -> Iterator[str]:
+    """A rule id names one rule of the whole pack, and is kebab-case."""
+    count = Counter(rule.id for topic in pack.topics() for rule in pack.rules(topic))
+    if not count:
+        yield "no skill has a rule: nothing was tested"
+    for rule, times in count.items():
+        if times > 1:
+            yield f"{rule} names {times} rules: rename all but one"
+        if not re.fullmatch(r"[a-z]+(-([a-z]+|[1-5]\d\d))+", rule):
+            yield f"{rule} is no id: lower-case words and status codes, joined by hyphens"
+
+
+@each_topic
+def rules_are_whole(pack: Pack, topic: str) -> Iterator[str]:
+    """Every rule has a sentence, a reason, two wrongs and a right; every check has a promise."""
+    rules = pack.rules(topic)
+    if not 1 <= len(rules) <= MOST_RULES:
+        yield f"skills/{topic}/SKILL.md has {len(rules)} rules: one to {MOST_RULES} make a topic"
+    for rule in rules:
+        if not rule.sentence or not rule.reason:
+            yield f"{rule.where}: {rule.id} needs a bold sentence and, after it, what one would see"
+        if any(pair.right is None for pair in rule.pairs):
+            yield f"{rule.where}: {rule.id} has a wrong without a right: add the right below it"
+        wrongs = sum(len(pair.wrongs) for pair in rule.pairs)
+        if wrongs < 2:
+            yield f"{rule.where}: {rule.id} has {wrongs} wrongs: print at least two"
+        if rule.check in check_names(pack.checks(topic)):
+            function = check_function(pack.checks(topic), rule.check)
+            if not ast.get_docstring(function):
+                yield f"checks/test_{topic}.py:{function.lineno}: say in a docstring what {rule.id} promises"
+
+
+@each_topic
+def pairs_fit_the_solution(pack: Pack, topic: str) -> Iterator[str]:
+    """Each right stands once in the solution; what goes in its place is something else."""
+    solution = programs.original(pack, "solutions", topic)
+    for rule in pack.rules(topic):
+        for kind in ("wrong", "also right"):
+            try:
+                for snippet, program in programs.swaps(solution, rule, kind):
+                    if program.sources == solution.sources:
+                        yield f"{snippet.where}: this {kind} equals its right: make them differ"
+            except Fault as fault:
+                yield str(fault)
+
+
+@each_topic
+def stub_and_solution_agree(pack: Pack, topic: str) -> Iterator[str]:
+    """They differ only below TODOs, every TODO has something to do, and the task is the same."""
+    stub = programs.original(pack, "exercises", topic)
+    solution = programs.original(pack, "solutions", topic)
+    found = programs.hunks(stub, solution)
+    for todo in todos(stub.sources):
+        if todo.rule not in {hunk.rule for hunk in found}:
+            yield f"exercises/{topic}/{todo.file}:{todo.line}: nothing differs below this TODO"
+    for file in stub.sources:
+        tasks = [ast.get_docstring(ast.parse(p.sources[file])) for p in (stub, solution)]
+        if tasks[0] != tasks[1]:
+            yield f"exercises/{topic}/{file}: its docstring differs from the solution's: make them equal"
+    if not ast.get_docstring(ast.parse(stub.sources.get("app.py", ""))):
+        yield f"exercises/{topic}/app.py: has no docstring: it is the task"
+
+
+@each_topic
+def skills_load(pack: Pack, topic: str) -> Iterator[str]:
+    """The frontmatter is valid, the text is short enough, and references are named and there."""
+    file = pack.skill(topic)
+    text, where = file.read_text(), f"skills/{topic}/SKILL.md"
+    match = re.match(r"---\n(.*?)\n---\n", text, re.S)
+    front = yaml.safe_load(match[1]) if match else None
+    if not isinstance(front, dict) or not {"name", "description"} <= front.keys():
+        yield f"{where}: begin with frontmatter that holds name and description"
+        return
+    if front["name"] != topic:
+        yield f"{where}: name is {front['name']}: it must be {topic}"
+    description = str(front["description"])
+    if not DESCRIPTION.fullmatch(description) or ": " in description:
+        yield (
+            f"{where}: the description must be 120 to 300 characters, begin 'Use when', "
+            f"and hold no colon, #, < or >; it has {len(description)}"
+        )
+    for part in [file, *file.parent.glob("references/*.md")]:
+        tokens = len(part.read_text()) // CHARACTERS_A_TOKEN
+        if tokens > MOST_TOKENS:
+            yield f"{part.relative_to(pack.root)}: about {tokens} tokens: {MOST_TOKENS} are the most"
+    there = {f"references/{part.name}" for part in file.parent.glob("references/*.md")}
+    named = set(re.findall(r"`(references/[\w.-]+\.md)`", text))
+    for name in sorted(there ^ named):
+        yield f"{where}: {name} is {'not named' if name in there else 'named but missing'}"
+    for link in re.findall(r"\]\((?!https://)([^)]*)\)", text):
+        yield f"{where}: links to {link}: name it in code font, an included page cannot link"
+
+
+@pack_test
+def docs_are_current(pack: Pack) -> Iterator[str]:
+    """Topic pages include the files that they show; generated pages are as generated."""
+    for topic in pack.topics():
+        page = pack.root / "docs" / f"{topic}.md"
+        text = page.read_text() if page.is_file() else ""
+        for part in (
+            f"skills/{topic}/SKILL.md",
+            f"exercises/{topic}/app.py",
+            f"checks/test_{topic}.py",
+        ):
+            if f'--8<-- "{part}"' not in text:
+                yield f"docs/{topic}.md does not include {part}: add the line --8<-- \"{part}\""
+    for file, content in generate.generated(pack).items():
+        if not file.is_file() or file.read_text() != content:
+            yield f"{file.relative_to(pack.root)} is stale: run proven generate"

@@ -4,6 +4,7 @@ Named in pyproject.toml's ``addopts``, so that its options are known before any 
 """
 
 import asyncio
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -81,18 +82,25 @@ class Grading:
         self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Leaves out what this database cannot judge; with --prove, puts claims in its place."""
+        checks = [item for item in items if self.is_check(item)]
+        others = [item for item in items if not self.is_check(item)]
         kept, left = [], []
-        for item in items:
+        for item in checks:
             mark = item.get_closest_marker(MARKS["sqlite" if self.database == "postgresql" else "postgresql"])
             if mark:
                 self.left_out.append((item.name, str(mark.args[0] if mark.args else "")))
             (left if mark else kept).append(item)
         if left:
             config.hook.pytest_deselected(items=left)
-        items[:] = kept
+        course = {topic: number for number, topic in enumerate(self.pack.topics())}
+        kept.sort(key=lambda item: course.get(topic_of(item), len(course)))
         if config.option.prove:
             self.claims = list(proof.claims(session, self.pack, kept, self.database))
-            items[:] = self.claims
+        items[:] = others + (self.claims if config.option.prove else kept)
+
+    def is_check(self, item: pytest.Item) -> bool:
+        """Whether an item is a check of the pack, and not somebody's test."""
+        return item.path.parent == self.pack.root / "checks"
 
     def pytest_report_header(self) -> str:
         """Says what is graded."""
@@ -111,7 +119,8 @@ class Grading:
         if session.testsfailed or self.config.option.collectonly:
             return None
         jobs = self.jobs(session.items)
-        self.warm_up()
+        if jobs:
+            self.warm_up()
         hidden = [self.pack.root / "solutions", self.pack.root / "skills"]
         children = Children(self.config, hidden, self.config.option.time_limit)
         ended = {id(job) for job in jobs.values() if not job.left()}
@@ -131,15 +140,16 @@ class Grading:
     def warm_up(self) -> None:
         """Runs one small app of the pack's own, so that no child imports the libraries again."""
         asyncio.run(warm.run())
+        gc.freeze()  # or every child's first collection copies the pages of all that is loaded
 
     def jobs(self, items: list[pytest.Item]) -> dict[pytest.Item, Job]:
         """What has to run for each item: its claim's job, or its topic's submission."""
         jobs: dict[pytest.Item, Job] = {}
         by_topic: dict[str, Job] = {}
         for item in items:
-            if isinstance(item, proof.Claim):
-                if item.job:
-                    jobs[item] = item.job
+            if isinstance(item, proof.Claim) and item.job:
+                jobs[item] = item.job
+            if isinstance(item, proof.Claim) or not self.is_check(item):
                 continue
             topic = topic_of(item)
             if topic not in by_topic:
@@ -163,10 +173,9 @@ class Grading:
     def report(self, item: pytest.Item, job: Job | None) -> None:
         """Reports one item to pytest, as if it had just run in this process."""
         hook = item.ihook
-        if isinstance(item, proof.Claim):
+        if job is None or isinstance(item, proof.Claim):
             hook.pytest_runtest_protocol(item=item, nextitem=None)
             return
-        assert job is not None
         topic, rule = topic_of(item), rule_of(item)
         verdict = job.fault or job.verdicts[item.name]
         state, text = self.judge(topic, rule, job, verdict)

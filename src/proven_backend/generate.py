@@ -1,0 +1,27 @@
+"""The pages that are made from the skills: `proven generate` writes them."""
+
+from pathlib import Path
+
+from proven_backend.pack import Pack
+
+
+def generated(pack: Pack) -> dict[Path, str]:
+    """Every generated file with the content that it must have."""
+    lines = ["# Rule index", "", "Made from the skills by `proven generate`."]
+    for topic in pack.topics():
+        lines += ["", f"## {topic}", "", "| rule | in one sentence |", "|---|---|"]
+        lines += [
+            f"| [`{rule.id}`]({topic}.md#{rule.id}) | {rule.sentence.replace('|', chr(92) + '|')} |"
+            for rule in pack.rules(topic)
+        ]
+    return {pack.root / "docs" / "rules.md": "\n".join(lines) + "\n"}
+
+
+def write(pack: Pack) -> list[Path]:
+    """Writes the generated files; returns those that changed."""
+    changed = []
+    for file, content in generated(pack).items():
+        if not file.is_file() or file.read_text() != content:
+            file.write_text(content)
+            changed.append(file)
+    return changed
