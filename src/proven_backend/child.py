@@ -125,7 +125,10 @@ class Child:
             if not verdict.passed and call and call.excinfo:
                 self.explain(item, original, call.excinfo)
             elif not verdict.passed:
-                verdict.kind, verdict.message = "crash", "the check was kept from running to its end"
+                verdict.kind, verdict.message = (
+                    "crash",
+                    "the check was kept from running to its end",
+                )
         finally:
             item.obj = original
             if CALL in item.stash:
@@ -207,9 +210,11 @@ class Child:
         self.verdict.kind = "hang"
         self.verdict.where = self.place(*stacks[0]) if stacks else ""
         self.verdict.message = f"it still ran after {self.limit:g} s"
-        self.verdict.events = [
-            (e.kind, e.text, e.line) for e in self.config.stash[STORY].events[-EVENTS:]
-        ] if STORY in self.config.stash else []
+        self.verdict.events = (
+            [(e.kind, e.text, e.line) for e in self.config.stash[STORY].events[-EVENTS:]]
+            if STORY in self.config.stash
+            else []
+        )
         self.end()
         self.exit(0)
 
@@ -256,7 +261,8 @@ def load_sentence(error: BaseException, where: str) -> str:
     """One plain sentence about a program that cannot be imported."""
     at = f" ({where})" if where else ""
     if isinstance(error, SyntaxError):
-        return f"Python cannot read it: {error.msg}, line {error.lineno} of {Path(error.filename or '').name}"
+        file = Path(error.filename or "").name
+        return f"Python cannot read it: {error.msg}, line {error.lineno} of {file}"
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r}) while it was imported{at}"
     if isinstance(error, ModuleNotFoundError) and error.name == "graded.app":
@@ -287,4 +293,4 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Keeps the first failure of a check, for its explanation."""
     if call.excinfo is not None and CALL not in item.stash:
         item.stash[CALL] = call
-    return (yield)  # type: ignore[misc]  # a wrapper returns what it yields
+    return (yield)

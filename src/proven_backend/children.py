@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +39,9 @@ class Job:
 
     def left(self) -> list[pytest.Item]:
         """The checks that still have no verdict."""
-        if self.fault or self.until_green and any(v.passed for v in list(self.verdicts.values())[1:]):
+        if self.fault or (
+            self.until_green and any(v.passed for v in list(self.verdicts.values())[1:])
+        ):
             return []
         return [item for item in self.items if item.name not in self.verdicts]
 
@@ -59,7 +62,7 @@ class Children:
 
     def __init__(self, config: pytest.Config, hidden: list[Path], limit: float) -> None:
         self.config, self.hidden, self.limit = config, hidden, limit
-        memory = Path("/dev/shm")  # noqa: S108 - the memory file system, not a fixed file
+        memory = Path("/dev/shm")
         parent = memory if os.access(memory, os.W_OK) else None
         self.root = Path(tempfile.mkdtemp(prefix="proven-", dir=parent))
         self.selector = selectors.DefaultSelector()
@@ -150,10 +153,8 @@ class Children:
         self.selector.unregister(running.pipe)
         os.close(running.pipe)
         del self.running[running.pipe]
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(running.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         _, status = os.waitpid(running.pid, 0)
         shutil.rmtree(running.folder, ignore_errors=True)
         return status

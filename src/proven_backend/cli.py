@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proven_backend import generate, message
-from proven_backend.pack import Fault, Pack, Rule
+from proven_backend.pack import Pack, PackError, Rule
 
 LEVELS = 4
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"wrote {file.relative_to(pack.root)}")
         else:
             print(hint_text(pack, options.rule))
-    except Fault as fault:
+    except PackError as fault:
         print(f"proven: {fault}", file=sys.stderr)
         return 2
     return 0
@@ -39,13 +39,13 @@ def _pack(folder: Path) -> Pack:
     for place in (folder, *folder.parents):
         if (place / "skills").is_dir() and (place / "checks").is_dir():
             return Pack(place)
-    raise Fault(f"{folder} is not in a checkout of the pack: change into one")
+    raise PackError(f"{folder} is not in a checkout of the pack: change into one")
 
 
 def hint_text(pack: Pack, words: list[str]) -> str:
     """The hint that ``[TOPIC] RULE [LEVEL]`` asks for, and how to get the next one.
 
-    Raises Fault where no rule has that name.
+    Raises PackError where no rule has that name.
     """
     level = int(words.pop()) if words[-1] in {"1", "2", "3", "4"} and len(words) > 1 else 1
     rule = _find(pack, words[-1])
@@ -61,7 +61,7 @@ def _find(pack: Pack, name: str) -> Rule:
             return rule
     close = [rule.id for rule in rules if set(name.split("-")) & set(rule.id.split("-"))][:5]
     near = f": is it one of {', '.join(close)}?" if close else ""
-    raise Fault(f"no rule is called {name}{near}")
+    raise PackError(f"no rule is called {name}{near}")
 
 
 def _question(pack: Pack, rule: Rule) -> str:

@@ -7,7 +7,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Executable, NullPool, Select, create_engine, event, inspect, select
+from sqlalchemy import (
+    Executable,
+    NullPool,
+    QueuePool,
+    Select,
+    create_engine,
+    event,
+    inspect,
+    select,
+)
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.util import await_only
@@ -118,7 +127,8 @@ class Observer:
 
     def checked_out(self) -> int:
         """How many connections of the engine under grade are in use."""
-        return self.engine.pool.checkedout()  # type: ignore[attr-defined]  # QueuePool has it
+        assert isinstance(self.engine.pool, QueuePool)
+        return self.engine.pool.checkedout()
 
 
 @asynccontextmanager
@@ -129,8 +139,8 @@ async def sqlite(app: ModuleType, folder: Path, story: Story) -> AsyncIterator[O
         engine = create_engine(f"sqlite:///{template}")
         app.Base.metadata.create_all(engine)
         engine.dispose()
-    for old in folder.glob("shop.db*"):
-        old.unlink()
+    for old in (file, Path(f"{file}-journal"), Path(f"{file}-wal"), Path(f"{file}-shm")):
+        old.unlink(missing_ok=True)
     shutil.copyfile(template, file)
     url = f"sqlite+aiosqlite:///{file}"
     async with _observer(url, {"timeout": 1}, story) as observer:
@@ -146,6 +156,7 @@ def _foreign_keys(connection: Any, _record: object) -> None:
 async def on_postgresql(app: ModuleType, server: str, story: Story) -> AsyncIterator[Observer]:
     """An observer of a new PostgreSQL database with the app's tables."""
     from proven_backend import postgresql  # only here: asyncpg is an extra
+
     url = await postgresql.create_database(server)
     try:
         async with _observer(url, {}, story) as observer:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from proven_backend.programs import Program
 
@@ -31,9 +31,7 @@ class _Memory(MetaPathFinder, InspectLoader):
         if fullname not in self.files:
             return None
         file = self.files[fullname][0]
-        spec = ModuleSpec(
-            fullname, self, origin=file or None, is_package=self.is_package(fullname)
-        )
+        spec = ModuleSpec(fullname, self, origin=file or None, is_package=self.is_package(fullname))
         spec.has_location = bool(file)
         return spec
 
@@ -43,7 +41,7 @@ class _Memory(MetaPathFinder, InspectLoader):
     def get_source(self, fullname: str) -> str:
         return self.files[fullname][1]
 
-    def get_code(self, fullname: str) -> object:
+    def get_code(self, fullname: str) -> CodeType:
         file, text = self.files[fullname]
         return compile(text, file or f"<{fullname}>", "exec", dont_inherit=True)
 

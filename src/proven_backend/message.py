@@ -17,7 +17,7 @@ DONE, SEEN, WHY = 6, 8, 4
 
 
 def state(verdict: Verdict, rule: str, program: Program) -> str:
-    """"passed", "failed", "not started", or the rule that blocks it."""
+    """ "passed", "failed", "not started", or the rule that blocks it."""
     if verdict.passed:
         return "passed"
     for file, line in verdict.unfinished:
@@ -207,4 +207,8 @@ def _fold(lines: list[str], most: int) -> list[str]:
         return lines
     head = most // 2
     tail = most - head - 1
-    return [*lines[:head], f"… {len(lines) - head - tail} more lines …", *lines[len(lines) - tail :]]
+    return [
+        *lines[:head],
+        f"… {len(lines) - head - tail} more lines …",
+        *lines[len(lines) - tail :],
+    ]

@@ -15,11 +15,12 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 TODO = re.compile(r"^\s*# TODO ([a-z0-9-]+): (.+)$")
+FRONTMATTER = re.compile(r"\A---\n(.*?)\n---\n", re.S)
 TITLE = re.compile(r'title="(wrong|right|also right)(?: on (PostgreSQL|SQLite))?"')
 
 
-class Fault(Exception):
-    """Something in the pack contradicts itself: one sentence with the file, the rule, what to do."""
+class PackError(Exception):
+    """Something in the pack contradicts itself: a sentence with file, rule and what to do."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,16 @@ class Pack:
     def rules(self, topic: str) -> list[Rule]:
         """The topic's rules in the order in which they are learned.
 
-        Raises Fault where a heading or fence breaks the grammar.
+        Raises PackError where a heading or fence breaks the grammar.
         """
         return _rules(self.root, topic)
 
     def rule(self, topic: str, rule: str) -> Rule:
-        """One rule of a topic; Fault where the skill has no such heading."""
+        """One rule of a topic; PackError where the skill has no such heading."""
         for found in self.rules(topic):
             if found.id == rule:
                 return found
-        raise Fault(f"skills/{topic}/SKILL.md has no heading '### {rule}': write the rule's block")
+        raise PackError(f"skills/{topic}/SKILL.md has no heading '### {rule}': add it")
 
 
 @cache
@@ -111,11 +112,11 @@ def _rules(root: Path, topic: str) -> list[Rule]:
     rules = list(_read(root, topic, skill))
     by_id = {rule.id: rule for rule in rules}
     if len(by_id) < len(rules):
-        raise Fault(f"skills/{topic}/SKILL.md has a rule twice: keep one heading of each name")
+        raise PackError(f"skills/{topic}/SKILL.md has a rule twice: keep one heading of each name")
     for reference in sorted(skill.parent.glob("references/*.md")):
         for more in _read(root, topic, reference):
             if more.id not in by_id:
-                raise Fault(
+                raise PackError(
                     f"{more.where}: SKILL.md has no rule '{more.id}': "
                     "name the heading as there, or make it an H2"
                 )
@@ -126,7 +127,9 @@ def _rules(root: Path, topic: str) -> list[Rule]:
 def _read(root: Path, topic: str, file: Path) -> Iterator[Rule]:
     """The rules of one Markdown file, with where each stands."""
     relative = file.relative_to(root).as_posix()
-    text = re.sub(r"\A---\n.*?\n---\n", lambda m: "\n" * m[0].count("\n"), file.read_text(), flags=re.S)
+    text = re.sub(
+        r"\A---\n.*?\n---\n", lambda m: "\n" * m[0].count("\n"), file.read_text(), flags=re.S
+    )
     tokens = MarkdownIt().parse(text)
     rule: Rule | None = None
     for number, token in enumerate(tokens):
@@ -159,7 +162,7 @@ def _add_fence(rule: Rule | None, token: Token, where: str) -> None:
     if not title:
         return
     if rule is None:
-        raise Fault(f"{where}: a fence says {title[0]} but belongs to no rule: put it under its H3")
+        raise PackError(f"{where}: {title[0]} stands under no rule: put it under its H3")
     snippet = Snippet(title[1], title[2], token.content, where)
     last = rule.pairs[-1] if rule.pairs else None
     if snippet.kind == "wrong":
@@ -168,13 +171,15 @@ def _add_fence(rule: Rule | None, token: Token, where: str) -> None:
             rule.pairs.append(last)
         last.wrongs.append(snippet)
     elif last is None or not last.wrongs:
-        raise Fault(f"{where}: '{snippet.kind}' of {rule.id} has no wrong above it: add the wrong")
+        raise PackError(f"{where}: '{snippet.kind}' of {rule.id} has no wrong above it: add it")
     elif snippet.kind == "also right":
         if last.right is None:
-            raise Fault(f"{where}: 'also right' of {rule.id} stands before its right: swap them")
+            raise PackError(f"{where}: {rule.id} has 'also right' before its right: swap them")
         last.also.append(snippet)
     elif last.right:
-        raise Fault(f"{where}: a second right of {rule.id} without a wrong of its own: add the wrong")
+        raise PackError(
+            f"{where}: a second right of {rule.id} without a wrong of its own: add the wrong"
+        )
     else:
         last.right = snippet
 
@@ -195,5 +200,6 @@ def check_names(file: Path) -> list[str]:
     return [
         node.name
         for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
     ]

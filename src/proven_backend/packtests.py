@@ -9,7 +9,7 @@ import yaml
 
 from proven_backend import generate, programs
 from proven_backend.message import check_function
-from proven_backend.pack import Fault, Pack, check_names, todos
+from proven_backend.pack import FRONTMATTER, Pack, PackError, check_names, todos
 
 PACK_TESTS: dict[str, Callable[[Pack], Iterator[str]]] = {}
 MOST_RULES, MOST_TOKENS, CHARACTERS_A_TOKEN = 7, 5_000, 4
@@ -17,7 +17,7 @@ DESCRIPTION = re.compile(r"Use when [^#<>]{100,290}")
 
 
 def pack_test(test: Callable[[Pack], Iterator[str]]) -> Callable[[Pack], Iterator[str]]:
-    """Registers a pack test under its function's name; a Fault of one topic ends only that topic."""
+    """Registers a pack test under its function's name."""
     PACK_TESTS[test.__name__.replace("_", "-")] = test
     return test
 
@@ -31,7 +31,7 @@ def each_topic(test: Callable[[Pack, str], Iterator[str]]) -> Callable[[Pack], I
         for topic in pack.topics():
             try:
                 yield from test(pack, topic)
-            except (Fault, OSError, SyntaxError) as fault:
+            except (PackError, OSError, SyntaxError) as fault:
                 yield f"{topic}: {fault}"
 
     whole.__name__ = test.__name__
@@ -83,7 +83,7 @@ def rules_agree(pack: Pack, topic: str) -> Iterator[str]:
                 f"which SKILL.md {'has' if rule in ids else 'lacks'}: one TODO a rule"
             )
     for todo in todos(programs.original(pack, "solutions", topic).sources):
-        yield f"solutions/{topic}/{todo.file}:{todo.line}: a TODO in a solution: solve and delete it"
+        yield f"solutions/{topic}/{todo.file}:{todo.line}: a solution has a TODO: delete it"
 
 
 @pack_test
@@ -116,7 +116,8 @@ def rules_are_whole(pack: Pack, topic: str) -> Iterator[str]:
         if rule.check in check_names(pack.checks(topic)):
             function = check_function(pack.checks(topic), rule.check)
             if not ast.get_docstring(function):
-                yield f"checks/test_{topic}.py:{function.lineno}: say in a docstring what {rule.id} promises"
+                where = f"checks/test_{topic}.py:{function.lineno}"
+                yield f"{where}: {rule.id} has no promise: write the check's docstring"
 
 
 @each_topic
@@ -129,7 +130,7 @@ def pairs_fit_the_solution(pack: Pack, topic: str) -> Iterator[str]:
                 for snippet, program in programs.swaps(solution, rule, kind):
                     if program.sources == solution.sources:
                         yield f"{snippet.where}: this {kind} equals its right: make them differ"
-            except Fault as fault:
+            except PackError as fault:
                 yield str(fault)
 
 
@@ -145,7 +146,7 @@ def stub_and_solution_agree(pack: Pack, topic: str) -> Iterator[str]:
     for file in stub.sources:
         tasks = [ast.get_docstring(ast.parse(p.sources[file])) for p in (stub, solution)]
         if tasks[0] != tasks[1]:
-            yield f"exercises/{topic}/{file}: its docstring differs from the solution's: make them equal"
+            yield f"exercises/{topic}/{file}: its docstring is not the solution's: make it so"
     if not ast.get_docstring(ast.parse(stub.sources.get("app.py", ""))):
         yield f"exercises/{topic}/app.py: has no docstring: it is the task"
 
@@ -155,7 +156,7 @@ def skills_load(pack: Pack, topic: str) -> Iterator[str]:
     """The frontmatter is valid, the text is short enough, and references are named and there."""
     file = pack.skill(topic)
     text, where = file.read_text(), f"skills/{topic}/SKILL.md"
-    match = re.match(r"---\n(.*?)\n---\n", text, re.S)
+    match = FRONTMATTER.match(text)
     front = yaml.safe_load(match[1]) if match else None
     if not isinstance(front, dict) or not {"name", "description"} <= front.keys():
         yield f"{where}: begin with frontmatter that holds name and description"
@@ -171,7 +172,8 @@ def skills_load(pack: Pack, topic: str) -> Iterator[str]:
     for part in [file, *file.parent.glob("references/*.md")]:
         tokens = len(part.read_text()) // CHARACTERS_A_TOKEN
         if tokens > MOST_TOKENS:
-            yield f"{part.relative_to(pack.root)}: about {tokens} tokens: {MOST_TOKENS} are the most"
+            relative = part.relative_to(pack.root)
+            yield f"{relative}: about {tokens} tokens: {MOST_TOKENS} are the most"
     there = {f"references/{part.name}" for part in file.parent.glob("references/*.md")}
     named = set(re.findall(r"`(references/[\w.-]+\.md)`", text))
     for name in sorted(there ^ named):
@@ -192,7 +194,7 @@ def docs_are_current(pack: Pack) -> Iterator[str]:
             f"checks/test_{topic}.py",
         ):
             if f'--8<-- "{part}"' not in text:
-                yield f"docs/{topic}.md does not include {part}: add the line --8<-- \"{part}\""
+                yield f'docs/{topic}.md does not include {part}: add the line --8<-- "{part}"'
     for file, content in generate.generated(pack).items():
         if not file.is_file() or file.read_text() != content:
             yield f"{file.relative_to(pack.root)} is stale: run proven generate"

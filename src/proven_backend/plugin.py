@@ -17,11 +17,12 @@ from proven_backend import message, proof, warm
 from proven_backend.child import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401
 from proven_backend.children import Children, Job
 from proven_backend.fixtures import SERVER_URL, app, client, db, server, start  # noqa: F401 - fixtures
-from proven_backend.pack import Fault, Pack
+from proven_backend.pack import Pack, PackError
 from proven_backend.programs import Program, read
 from proven_backend.verdict import Verdict
 
 MARKS = {"postgresql": "postgresql_only", "sqlite": "sqlite_only"}
+LAID_OUT = "name a folder laid out like exercises/"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,9 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError("--prove proves the pack itself: leave --target out")
         if not folder.is_dir():
             what = "is a file" if folder.is_file() else "does not exist"
-            raise pytest.UsageError(f"--target={target} {what}: name a folder laid out like exercises/")
+            raise pytest.UsageError(
+                f"--target={target} {what}: name a folder laid out like exercises/"
+            )
         if not any(child.is_dir() for child in folder.iterdir()):
-            raise pytest.UsageError(f"--target={target} holds no topic folder: lay it out like exercises/")
+            raise pytest.UsageError(
+                f"--target={target} holds no topic folder: lay it out like exercises/"
+            )
     config.pluginmanager.register(Grading(config), "proven-grading")
 
 
@@ -84,9 +89,12 @@ class Grading:
         """Leaves out what this database cannot judge; with --prove, puts claims in its place."""
         checks = [item for item in items if self.is_check(item)]
         others = [item for item in items if not self.is_check(item)]
-        kept, left = [], []
+        kept: list[pytest.Item] = []
+        left: list[pytest.Item] = []
         for item in checks:
-            mark = item.get_closest_marker(MARKS["sqlite" if self.database == "postgresql" else "postgresql"])
+            mark = item.get_closest_marker(
+                MARKS["sqlite" if self.database == "postgresql" else "postgresql"]
+            )
             if mark:
                 self.left_out.append((item.name, str(mark.args[0] if mark.args else "")))
             (left if mark else kept).append(item)
@@ -166,7 +174,7 @@ class Grading:
             return Job(program, [], fault=Verdict("", kind="load", message="its folder is missing"))
         try:
             program = Program(topic, "submission", read(folder), str(folder))
-        except Fault as fault:
+        except PackError as fault:
             return Job(program, [], fault=Verdict("", kind="load", message=str(fault)))
         return Job(program, [])
 
@@ -192,7 +200,7 @@ class Grading:
                     dict.fromkeys(item.keywords, 1),
                     "failed" if failed else "passed",
                     text if failed else None,
-                    when,  # type: ignore[arg-type]  # one of the three
+                    when,
                     duration=verdict.seconds if when == "call" else 0,
                     proven_state=state if when == "call" else "",
                 )
@@ -202,11 +210,10 @@ class Grading:
     def judge(self, topic: str, rule: str, job: Job, verdict: Verdict) -> tuple[str, str]:
         """The state of a rule and what to say about it."""
         if job.fault:
-            first = job.items[0].name == "test_" + rule.replace("-", "_")
-            said = f"{topic}: {verdict.message}" if verdict.kind == "load" else (
-                f"{topic}: {verdict.message}{' at ' + verdict.where if verdict.where else ''}"
-            )
-            return ("failed" if first else "not graded"), f"{said}\nNone of its rules could be graded."
+            first = rule_of(job.items[0]) == rule
+            at = f" at {verdict.where}" if verdict.kind == "hang" and verdict.where else ""
+            said = f"{topic}: {verdict.message}{at}\nNone of its rules could be graded."
+            return ("failed" if first else "not graded"), said
         state = message.state(verdict, rule, job.program)
         if state == "passed":
             return state, ""
@@ -215,7 +222,9 @@ class Grading:
         if self.config.option.tbstyle != "auto" and verdict.traceback:
             return state, verdict.traceback
         hint = f"proven hint {topic} {rule}"
-        return state, message.explain(self.pack, self.pack.rule(topic, rule), job.program, verdict, hint)
+        return state, message.explain(
+            self.pack, self.pack.rule(topic, rule), job.program, verdict, hint
+        )
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Words of our own for rules that were not started, blocked or could not be graded."""
@@ -229,7 +238,9 @@ class Grading:
         """Rules by topic, what is left to another database, and what to do next."""
         write = terminalreporter.write_line
         for name, reason in self.left_out:
-            write(f"not on {self.database}: {name.removeprefix('test_').replace('_', '-')} ({reason})")
+            write(
+                f"not on {self.database}: {name.removeprefix('test_').replace('_', '-')} ({reason})"
+            )
         if self.config.option.prove:
             for line in proof.summary(self.claims, self.database):
                 write(line)
@@ -255,7 +266,7 @@ class Grading:
         """Which file to open, and which commands help."""
         job = self.submission(topic)
         place = f"{self._show(self.target)}{topic}/app.py"
-        with suppress(Fault):
+        with suppress(PackError):
             place = message.where(self.pack, self.pack.rule(topic, rule), job.program, Verdict(""))
         function = "test_" + rule.replace("-", "_")
         target = f" --target={self.config.option.target}" if self.config.option.target else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.util import decode_source
 from pathlib import Path
 
-from proven_backend.pack import Fault, Pack, Rule, Snippet, todos
+from proven_backend.pack import Pack, PackError, Rule, Snippet, todos
 
 Sources = dict[str, str]
 ROUTES = {"get", "post", "put", "patch", "delete", "head", "options", "api_route"}
@@ -32,7 +32,7 @@ class Program:
 def read(folder: Path) -> Sources:
     """The Python files of a folder as text, by their path relative to it.
 
-    Raises Fault with a sentence where a file cannot be read as Python text or is a link that
+    Raises PackError with a sentence where a file cannot be read as Python text or is a link that
     leads out of the folder.
     """
     sources = {}
@@ -40,11 +40,11 @@ def read(folder: Path) -> Sources:
         if not file.is_file():
             continue
         if not file.resolve().is_relative_to(folder.resolve()):
-            raise Fault(f"{file} is a link that leads out of its folder: put a real file there")
+            raise PackError(f"{file} is a link that leads out of its folder: put a real file there")
         try:
             sources[file.relative_to(folder).as_posix()] = decode_source(file.read_bytes())
         except (UnicodeDecodeError, SyntaxError, OSError) as error:
-            raise Fault(f"{file} cannot be read as Python text: {error}") from None
+            raise PackError(f"{file} cannot be read as Python text: {error}") from None
     return sources
 
 
@@ -75,11 +75,13 @@ def _places(text: str, code: str) -> Iterator[tuple[int, int, str]]:
 def replace(sources: Sources, right: Snippet, other: Snippet) -> Sources:
     """The sources with `other` in the place of `right`.
 
-    Raises Fault unless `right` stands in them exactly once, as whole lines.
+    Raises PackError unless `right` stands in them exactly once, as whole lines.
     """
-    found = [(file, *place) for file, text in sources.items() for place in _places(text, right.code)]
+    found = [
+        (file, *place) for file, text in sources.items() for place in _places(text, right.code)
+    ]
     if len(found) != 1:
-        raise Fault(
+        raise PackError(
             f"{right.where}: this right stands {len(found)} times in the solution, as whole lines; "
             "it must stand there exactly once: make the two agree"
         )
@@ -91,7 +93,7 @@ def replace(sources: Sources, right: Snippet, other: Snippet) -> Sources:
 
 @dataclass(frozen=True)
 class Hunk:
-    """Lines [start, end) of a stub's file that the solution has otherwise, and whose TODO asks so."""
+    """Lines [start, end) of a stub's file, what the solution has there, and whose TODO it is."""
 
     file: str
     start: int
@@ -103,15 +105,17 @@ class Hunk:
 def hunks(stub: Program, solution: Program) -> list[Hunk]:
     """How the solution differs from the stub, each hunk with its rule (None: imports on top).
 
-    A hunk belongs to the last TODO at or above it. Raises Fault where that is not clear.
+    A hunk belongs to the last TODO at or above it. Raises PackError where that is not clear.
     """
     if stub.sources.keys() != solution.sources.keys():
         odd = sorted(stub.sources.keys() ^ solution.sources.keys())
-        raise Fault(f"{stub.topic}: only one of stub and solution has {', '.join(odd)}: add the other")
+        raise PackError(
+            f"{stub.topic}: only one of stub and solution has {', '.join(odd)}: add the other"
+        )
     found = []
     for file, text in stub.sources.items():
         old, new = text.splitlines(), solution.sources[file].splitlines()
-        marks = [todo for todo in todos({file: text})]
+        marks = todos({file: text})
         for tag, start, end, left, right in difflib.SequenceMatcher(
             None, old, new, autojunk=False
         ).get_opcodes():
@@ -119,14 +123,15 @@ def hunks(stub: Program, solution: Program) -> list[Hunk]:
                 continue
             inside = [mark for mark in marks if start < mark.line <= end]
             if len(inside) > 1:
-                raise Fault(
-                    f"{stub.folder}/{file}:{start + 1}: two TODOs stand in one hunk of the difference "
-                    f"to the solution ({inside[0].rule}, {inside[1].rule}): keep an equal line between"
+                raise PackError(
+                    f"{stub.folder}/{file}:{start + 1}: "
+                    f"{inside[0].rule} and {inside[1].rule} have one "
+                    "hunk of the difference to the solution: keep an equal line between them"
                 )
             above = [mark for mark in marks if mark.line <= start]
-            mark = (inside or above[-1:] or [None])[0]
+            mark = next(iter(inside or above[-1:]), None)
             if mark is None and not _only_imports(old[start:end] + new[left:right]):
-                raise Fault(
+                raise PackError(
                     f"{stub.folder}/{file}:{start + 1}: differs from the solution above its first "
                     "TODO: only imports may"
                 )
@@ -154,7 +159,9 @@ def swaps(solution: Program, rule: Rule, kind: str) -> Iterator[tuple[Snippet, P
     number = 0
     for pair in rule.pairs:
         if pair.right is None:
-            raise Fault(f"{pair.wrongs[0].where}: {rule.id} has a wrong without a right: add it below")
+            raise PackError(
+                f"{pair.wrongs[0].where}: {rule.id} has a wrong without a right: add it below"
+            )
         for snippet in pair.wrongs if kind == "wrong" else pair.also:
             number += 1
             sources = replace(solution.sources, pair.right, snippet)
@@ -175,10 +182,10 @@ class _Hollow(ast.NodeTransformer):
         self.empty = ast.parse(f"return {result}").body
         self.fail = ast.parse("from fastapi import HTTPException as E\nraise E(500)").body
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802 - ast's own name
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._function(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         return self._function(node)
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:

@@ -12,9 +12,8 @@ import pytest
 from proven_backend import programs
 from proven_backend.children import Job
 from proven_backend.message import state
-from proven_backend.pack import Fault, Pack, Rule
+from proven_backend.pack import Pack, PackError, Rule
 from proven_backend.packtests import PACK_TESTS
-from proven_backend.programs import Program
 from proven_backend.verdict import Verdict
 
 Judge = Callable[[Job], list[str]]
@@ -29,14 +28,14 @@ class Claim(pytest.Item):
     judge: Callable[[], list[str]]
 
     def runtest(self) -> None:
-        """Raises Fault with a sentence for each fault."""
+        """Raises PackError with a sentence for each fault."""
         faults = self.judge()
         if faults:
-            raise Fault("\n".join(faults))
+            raise PackError("\n".join(faults))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         """The faults alone; a traceback only of our own errors."""
-        if isinstance(excinfo.value, Fault):
+        if isinstance(excinfo.value, PackError):
             return str(excinfo.value)
         return str(super().repr_failure(excinfo, style="short"))
 
@@ -61,18 +60,19 @@ def claims(
         topic = file.stem.removeprefix("test_")
         try:
             made = list(_topic_claims(pack, topic, items, database))
-        except Fault as fault:
-            yield _claim(parent, f"{topic}: is consistent", "pack test", None, lambda f=fault: [str(f)])
+        except (PackError, SyntaxError) as error:
+            said = [str(error)]
+            yield _claim(parent, f"{topic}: can be read", "pack test", None, partial(list, said))
             continue
         for name, kind, job, judge in made:
             yield _claim(parent, name, kind, job, partial(judge, job))
 
 
 def list_of(test: Callable[[Pack], Iterator[str]], pack: Pack) -> list[str]:
-    """The faults that a pack test finds, a Fault raised on the way included."""
+    """The faults that a pack test finds, a PackError raised on the way included."""
     try:
         return list(test(pack))
-    except Fault as fault:
+    except PackError as fault:
         return [str(fault)]
 
 
@@ -101,13 +101,20 @@ def _topic_claims(
                 job = Job(program, [own, *others], until_green=True)
                 yield program.name, "counter-example", job, partial(caught, rule, snippet.where)
         for snippet, program in programs.swaps(solution, rule, "also right"):
-            if snippet.database == NAMES[database] or (not snippet.database and database == "sqlite"):
+            if snippet.database == NAMES[database] or (
+                not snippet.database and database == "sqlite"
+            ):
                 yield program.name, "also right", Job(program, items), all_pass
     if database == "postgresql":
         return
     yield "stub", "stub", Job(stub, items), partial(each_fails_for_its_rule, rules)
     for result in ("None", "[]"):
-        yield f"hollow {result}", "hollow app", Job(programs.hollow(solution, result), items), all_fail
+        yield (
+            f"hollow {result}",
+            "hollow app",
+            Job(programs.hollow(solution, result), items),
+            all_fail,
+        )
     ids = [rule.id for rule in pack.rules(topic)]
     learned = [rule.check for rule in rules]
     for number, rule in enumerate(rules, 1):
@@ -150,7 +157,7 @@ def all_fail(job: Job) -> list[str]:
 
 
 def each_fails_for_its_rule(rules: list[Rule], job: Job) -> list[str]:
-    """Every check fails on the stub, by assertion or as not started, without a programming error."""
+    """Every check fails on the stub by assertion or as not started, without an error of ours."""
     if job.fault:
         return _not_loaded(job)
     faults = []
@@ -160,7 +167,9 @@ def each_fails_for_its_rule(rules: list[Rule], job: Job) -> list[str]:
         if found == "passed":
             faults.append(f"{rule.check} passes on the stub: plant the fault that it looks for")
         elif found not in {"failed", "not started"}:
-            faults.append(f"{rule.check} is blocked by {found} on the stub: plant a fault there instead")
+            faults.append(
+                f"{rule.check} is blocked by {found} on the stub: plant a fault there instead"
+            )
         elif found == "failed" and (verdict.kind != "assertion" or verdict.errors):
             why = verdict.errors[0] if verdict.errors else _said(verdict)
             faults.append(f"{rule.check} fails on the stub, but not for its rule: {why}")
@@ -213,7 +222,9 @@ def summary(claims: list[Claim], database: str) -> Iterator[str]:
     """What was proven, counted, and how long one check run took."""
     jobs = [claim.job for claim in claims if claim.job]
     topics = {job.program.topic for job in jobs}
-    rules = {v for claim in claims if claim.job and claim.kind == "solution" for v in claim.job.verdicts}
+    rules = {
+        v for claim in claims if claim.job and claim.kind == "solution" for v in claim.job.verdicts
+    }
     count = Counter(claim.kind for claim in claims)
     counted = ", ".join(f"{count[kind]} {words}" for kind, words in COUNTED.items() if count[kind])
     yield f"proven on {NAMES[database]}: {len(topics)} topics, {len(rules)} rules, {counted}"

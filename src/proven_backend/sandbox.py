@@ -23,7 +23,7 @@ STARTS = {
 }  # fmt: skip
 
 
-class Refused(PermissionError):
+class RefusedError(PermissionError):
     """Code under grade tried what it may not; the text says what."""
 
 
@@ -38,13 +38,13 @@ def guard(folder: Path, hidden: list[Path]) -> None:
         if isinstance(path, str | bytes | os.PathLike):
             name = fspath(path)
             if name not in {devnull, ":memory:", ""} and not realpath(name).startswith(inside):
-                raise Refused(f"may not write {name}: only the current folder is its own")
+                raise RefusedError(f"may not write {name}: only the current folder is its own")
 
     def refuse_read(path: Any) -> None:
         if isinstance(path, str | bytes | os.PathLike) and (
             realpath(fspath(path)) + os.sep
         ).startswith(closed):
-            raise Refused(f"may not read {fspath(path)}")
+            raise RefusedError(f"may not read {fspath(path)}")
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -58,7 +58,7 @@ def guard(folder: Path, hidden: list[Path]) -> None:
         elif event in READS:
             refuse_read(arguments[0])
         elif event in STARTS:
-            raise Refused(f"may not start or signal a process ({event})")
+            raise RefusedError(f"may not start or signal a process ({event})")
 
     sys.addaudithook(hook)
 

@@ -73,7 +73,9 @@ class Story:
 
         @event.listens_for(target, "handle_error")
         def _error(context: Any) -> None:
-            self.tell("error", f"! {one_line(context.sqlalchemy_exception or context.original_exception)}")
+            self.tell(
+                "error", f"! {one_line(context.sqlalchemy_exception or context.original_exception)}"
+            )
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The app, with its requests, the start of its replies and its crashes recorded."""
@@ -115,7 +117,9 @@ def brief(statement: str, parameters: object) -> str:
     """A statement on one line, without its column lists, and its parameters."""
     text = " ".join(statement.split())
     text = re.sub(r"^SELECT .*? FROM ", "SELECT … FROM ", text)
-    text = re.sub(r"^(INSERT INTO \S+) \(.*?\) VALUES .*?(?= ON CONFLICT| RETURNING|$)", r"\1 …", text)
+    text = re.sub(
+        r"^(INSERT INTO \S+) \(.*?\) VALUES .*?(?= ON CONFLICT| RETURNING|$)", r"\1 …", text
+    )
     text = re.sub(r" RETURNING .*", "", text)
     given = "" if parameters in ((), {}, []) else f" {parameters!r}"
     return text[:200] + given[:100]
