@@ -59,6 +59,7 @@ class Child:
 
         With `until_green` it stops, after the first check, at the first that passes.
         """
+        self.config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
         self.printed = sandbox.silence()
         os.chdir(folder)
         sys.dont_write_bytecode = True
@@ -210,11 +211,9 @@ class Child:
         self.verdict.kind = "hang"
         self.verdict.where = self.place(*stacks[0]) if stacks else ""
         self.verdict.message = f"it still ran after {self.limit:g} s"
-        self.verdict.events = (
-            [(e.kind, e.text, e.line) for e in self.config.stash[STORY].events[-EVENTS:]]
-            if STORY in self.config.stash
-            else []
-        )
+        if story := self.config.stash.get(STORY, None):
+            self.verdict.line = story.line()
+            self.verdict.events = [(e.kind, e.text, e.line) for e in story.events[-EVENTS:]]
         self.end()
         self.exit(0)
 

@@ -173,8 +173,8 @@ def _scope(pack: Pack, rule: Rule) -> tuple[str, str] | None:
         return None
     below = stub.sources[todo.file].splitlines()[todo.line :]
     head = next((m for line in below[:3] if (m := _HEAD.match(line))), None)
-    if head:
-        return todo.file, head[1]
+    if head and (head[1] or not below[0].startswith(" ")):
+        return todo.file, head[1] or head[2]
     around = [
         node
         for node in ast.walk(ast.parse(stub.sources[todo.file]))
@@ -183,14 +183,14 @@ def _scope(pack: Pack, rule: Rule) -> tuple[str, str] | None:
     return todo.file, max(around, key=lambda node: node.lineno).name if around else ""
 
 
-_HEAD = re.compile(r"\s*(?:async def|def|class) (\w+)")
+_HEAD = re.compile(r"\s*(?:(?:async def|def|class) (\w+)|(\w+)(?:: .+?)? = )")
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def _line_of(text: str, name: str) -> int:
     for number, line in enumerate(text.splitlines(), 1):
         head = _HEAD.match(line)
-        if head and head[1] == name:
+        if head and name in head.groups():
             return number
     return 1
 
