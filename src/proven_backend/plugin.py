@@ -104,7 +104,7 @@ class Grading:
         kept.sort(key=lambda item: course.get(topic_of(item), len(course)))
         if config.option.prove:
             self.claims = list(proof.claims(session, self.pack, kept, self.database))
-        items[:] = others + (self.claims if config.option.prove else kept)
+        items[:] = [*others, *(self.claims if config.option.prove else kept)]
 
     def is_check(self, item: pytest.Item) -> bool:
         """Whether an item is a check of the pack, and not somebody's test."""

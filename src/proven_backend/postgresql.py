@@ -16,7 +16,7 @@ import uuid
 from importlib.util import find_spec
 from pathlib import Path
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 _KEEPER = """
 trap : PIPE  # a reader that is gone must not end the keeper before it has stopped the server
@@ -51,14 +51,58 @@ def start() -> str:
     folder = tempfile.mkdtemp(prefix="proven-postgresql-", dir="/tmp")
     user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     if user:
-        if not all(path.stat().st_mode & 0o001 for path in (programs / "initdb", *programs.parents)):
+        if not all(
+            path.stat().st_mode & 0o001 for path in (programs / "initdb", *programs.parents)
+        ):
             subprocess.run(["cp", "-R", programs.parent, folder], check=True)
             programs = Path(folder, "pginstall", "bin")
         subprocess.run(["chown", "-R", user, folder], check=True)
+    settings = [*_SETTINGS, "-c", f"unix_socket_directories={folder}"]
     keeper = subprocess.Popen(
-        ["sh", "-c", _KEEPER, "keeper", programs, *_SETTINGS, "-c", f"unix_socket_directories={folder}"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, cwd=folder, user=user, start_new_session=True,
+        ["sh", "-c", _KEEPER, "keeper", programs, *settings],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        user=user,
+        start_new_session=True,  # Ctrl-C is for the checks, which still need the server to end well
     )
     assert keeper.stdout
-    said = list(iter(keeper.stdout.readline, "ready\n"))
+    said = []
+    for line in keeper.stdout:
+        if line == "ready\n":
+            break
+        said.append(line)
+    else:
+        keeper.communicate()
+        raise RuntimeError("PostgreSQL did not start:\n" + "".join(said))
+    atexit.register(_stop, os.getpid(), keeper)
+    return f"postgresql+asyncpg://postgres@/postgres?host={folder}&port=5432"
+
+
+def _stop(owner: int, keeper: subprocess.Popen[str]) -> None:
+    """End the server, unless this is a forked child of the process that started it."""
+    if os.getpid() == owner:
+        keeper.communicate("stop\n")
+
+
+async def _execute(url: URL, statement: str) -> None:
+    connection = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(False))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def create_database(url: str) -> str:
+    """Create an empty database under a fresh name and return its URL."""
+    fresh = make_url(url).set(database=f"check_{uuid.uuid4().hex}")
+    await _execute(make_url(url), f"CREATE DATABASE {fresh.database} TEMPLATE template0")
+    return fresh.render_as_string(hide_password=False)
+
+
+async def drop_database(url: str) -> None:
+    """Drop the database of this URL, whoever is still connected to it."""
+    doomed = make_url(url)
+    await _execute(doomed.set(database="postgres"), f"DROP DATABASE {doomed.database} WITH (FORCE)")
