@@ -28,6 +28,7 @@ from proven_backend.verdict import Verdict
 
 PROGRAMMING_ERRORS = (NameError, TypeError, AttributeError, ImportError, SyntaxError)
 EVENTS = 300
+NO_TRACEBACK = "value"  # pytest's cheapest style: a long one of a failed request takes it 0.3 s
 APP = pytest.StashKey[ModuleType]()
 FOLDER = pytest.StashKey[Path]()
 STORY = pytest.StashKey[Story]()
@@ -65,6 +66,8 @@ class Child:
         os.chdir(folder)
         sys.dont_write_bytecode = True
         self.config.stash[FOLDER] = folder
+        if self.config.option.tbstyle == "auto":
+            self.config.option.tbstyle = NO_TRACEBACK
         sandbox.guard(folder, hidden)
         signal.signal(signal.SIGALRM, self.hang)
         if self.load():
@@ -99,7 +102,6 @@ class Child:
         except BaseException as error:  # noqa: BLE001 - a stranger's code may raise anything
             self.verdict.kind = "load"
             self.verdict.message = load_sentence(error, self.frame_of(error.__traceback__))
-            self.verdict.traceback = "".join(traceback.format_exception(error))
             if isinstance(error, NotImplementedError):
                 self.note(error)
             self.end()
@@ -169,7 +171,8 @@ class Child:
             verdict.kind, verdict.message = "crash", escape_sentence(error)
             verdict.where = self.frame_of(excinfo.tb)
             self.note(error)
-        verdict.traceback = str(item.repr_failure(excinfo))
+        if self.config.option.tbstyle != NO_TRACEBACK:
+            verdict.traceback = str(item.repr_failure(excinfo))
 
     def note(self, error: BaseException) -> None:
         """Records programming errors that the program itself raised, and what it left undone."""
