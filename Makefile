@@ -1,0 +1,51 @@
+PYTHON ?= python3
+BIN := .venv/bin
+TOPICS := $(notdir $(wildcard exercises/*))
+
+.PHONY: help learn prove test lint docs bench weaken
+
+help:
+	@echo "make learn   set up, copy the exercises to work/, grade them, say what is next"
+	@echo "make prove   set up, prove every rule on SQLite and on PostgreSQL"
+	@echo "make test    test the machinery"
+	@echo "make lint    ruff, mypy and the site, all strict"
+	@echo "make bench   how long grading and the proof take, as ratios to a floor"
+	@echo "make weaken  drop each assert of the checks in turn: the proof must notice"
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12")'
+	@if command -v uv >/dev/null; then \
+	    uv venv --quiet --clear --python $(PYTHON) .venv && \
+	    uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else \
+	    $(PYTHON) -m venv --clear .venv && \
+	    $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+learn: .venv/ready
+	@mkdir -p work
+	@for topic in $(TOPICS); do [ -e work/$$topic ] || cp -R exercises/$$topic work/; done
+	@$(BIN)/pytest checks/ -q --tb=no || [ $$? -eq 1 ]
+
+prove: .venv/ready
+	@$(BIN)/pytest checks/ --prove
+	@$(BIN)/pytest checks/ --prove --database=postgresql
+
+test: .venv/ready
+	@$(BIN)/pytest tests/ -q
+
+lint: .venv/ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy src
+	@for topic in $(TOPICS); do for kind in solutions exercises; do \
+	    (cd $$kind/$$topic && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache/$$kind-$$topic *.py) || exit 1; \
+	done; done
+	@$(BIN)/mkdocs build --strict --quiet
+
+bench: .venv/ready
+	@$(BIN)/python tests/bench.py
+
+weaken: .venv/ready
+	@$(BIN)/python tests/weaken.py $(TOPIC)

@@ -1,0 +1,234 @@
+"""Each pack test is seen red: a fault is put into the demonstration pack, and its sentence read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Run, edit
+
+SKILL = "skills/orders/SKILL.md"
+RIGHT = 'SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]'
+Fault = Callable[[Path], object]
+
+
+def replaced(file: str, old: str, new: str) -> Fault:
+    """A fault that replaces text in a file of the pack."""
+    return lambda pack: edit(pack / file, old, new)
+
+
+def appended(file: str, text: str) -> Fault:
+    """A fault that adds text to a file of the pack."""
+    return lambda pack: (pack / file).write_text((pack / file).read_text() + text)
+
+
+def deleted(file: str) -> Fault:
+    """A fault that deletes a file of the pack."""
+    return lambda pack: (pack / file).unlink()
+
+
+FAULTS: dict[str, tuple[Fault, str]] = {
+    "a topic without checks": (
+        deleted("checks/test_prices.py"),
+        "topic prices is in skills but not in checks: add it there or delete it here",
+    ),
+    "a topic without a skill": (
+        deleted("skills/prices/SKILL.md"),
+        "topic prices is in exercises but not in skills: add it there or delete it here",
+    ),
+    "a topic that the nav lacks": (
+        replaced("mkdocs.yml", "  - Prices: prices.md\n", ""),
+        "topic prices is in skills but not in mkdocs.yml's nav",
+    ),
+    "a heading renamed in one place only": (
+        replaced(SKILL, "### list-in-order", "### list-by-number"),
+        "skills/orders/SKILL.md: list-by-number has no check: write test_list_by_number",
+    ),
+    "a check without a rule": (
+        appended("checks/test_orders.py", "\n\nasync def test_extra(client):\n    assert client\n"),
+        "checks/test_orders.py: test_extra has no rule: add '### extra' to SKILL.md",
+    ),
+    "checks in another order": (
+        lambda pack: swap_checks(pack / "checks/test_prices.py"),
+        "checks/test_prices.py: order the checks as SKILL.md orders its rules",
+    ),
+    "a rule without a TODO": (
+        replaced("exercises/orders/app.py", "# TODO list-in-order: which", "# which"),
+        "exercises/orders: 0 TODOs of list-in-order, which SKILL.md has: one TODO a rule",
+    ),
+    "a TODO in a solution": (
+        replaced(
+            "solutions/prices/app.py", "def create_app", "# TODO add-the-tax: why?\ndef create_app"
+        ),
+        "solutions/prices/app.py:12: a solution has a TODO: delete it",
+    ),
+    "an id twice in the pack": (
+        replaced("skills/prices/SKILL.md", "### add-the-tax", "### list-in-order"),
+        "list-in-order names 2 rules: rename all but one",
+    ),
+    "an id that is none": (
+        replaced(SKILL, "### list-in-order", "### List2"),
+        "List2 is no id: lower-case words and status codes, joined by hyphens",
+    ),
+    "a rule without a reason": (
+        replaced(SKILL, "Rows come back as the database likes.\n", ""),
+        "list-in-order needs a bold sentence and, after it, what one would see",
+    ),
+    "a rule without a fence": (
+        lambda pack: cut(pack / SKILL, "```python", "### list-in-order"),
+        "commit-before-reply has 0 wrongs: print at least two",
+    ),
+    "a wrong without a right": (
+        replaced(SKILL, f'```python title="right"\n{RIGHT}\n```\n', ""),
+        "commit-before-reply has no right below its wrong: add it",
+    ),
+    "a right without a wrong": (
+        appended(SKILL, '\n```python title="right"\nx = 1\n```\n'),
+        "list-in-order has a second right without a wrong: add the wrong",
+    ),
+    "a fence outside a rule": (
+        replaced(SKILL, "# Orders\n", '# Orders\n\n```python title="wrong"\nx = 1\n```\n'),
+        'title="wrong" stands under no rule: put it under its H3',
+    ),
+    "a right that is not in the solution": (
+        replaced(SKILL, RIGHT, RIGHT.replace("function", "other")),
+        "this right stands 0 times in the solution",
+    ),
+    "a right that is there twice": (
+        appended("solutions/orders/app.py", f"\n\n{RIGHT}\n"),
+        "this right stands 2 times in the solution",
+    ),
+    "a wrong that equals its right": (
+        replaced(
+            "skills/prices/SKILL.md", "return cents // (people + 1)", "return round(cents / people)"
+        ),
+        "this wrong equals its right: make them differ",
+    ),
+    "a wrong that passes": (
+        replaced(
+            "skills/prices/SKILL.md", "return cents // (people + 1)", "return cents // people"
+        ),
+        "this wrong passes test_share_the_bill: the check does not see it",
+    ),
+    "a wrong with an error of its own": (
+        replaced(
+            "skills/prices/SKILL.md", "return cents // (people + 1)", "return round(cent / people)"
+        ),
+        "this wrong has an error of its own: NameError: name 'cent' is not defined",
+    ),
+    "a wrong that breaks everything": (
+        replaced(SKILL, 'Depends(open_session, scope="request")', "Depends(lambda: None)"),
+        "this wrong",
+    ),
+    "an also right that is wrong": (
+        replaced(SKILL, "row.sku for row", "row.sku.upper() for row"),
+        "test_list_in_order fails: assertion: ",
+    ),
+    "a stub that is solved": (
+        replaced(
+            "exercises/prices/app.py",
+            "return cents\n\n    @app",
+            "return cents * 120 // 100\n\n    @app",
+        ),
+        "test_add_the_tax passes on the stub: plant the fault that it looks for",
+    ),
+    "a TODO with nothing to do": (
+        replaced(
+            "exercises/orders/app.py",
+            "raise NotImplementedError",
+            "return list(await session.scalars(select(Order.sku).order_by(Order.id)))",
+        ),
+        "test_list_in_order passes on the stub",
+    ),
+    "a stub that differs above its TODOs": (
+        replaced("exercises/orders/app.py", '__tablename__ = "orders"', '__tablename__ = "order"'),
+        "differs from the solution above its first TODO: only imports may",
+    ),
+    "another task in the stub": (
+        replaced("exercises/prices/app.py", "by person.", "for two."),
+        "differs from the solution above its first TODO: only imports may",
+    ),
+    "two TODOs in one hunk": (
+        replaced(
+            "exercises/prices/app.py",
+            "# TODO add-the-tax",
+            "# TODO share-the-bill: who?\n        # TODO add-the-tax",
+        ),
+        "exercises/prices: 2 TODOs of share-the-bill",
+    ),
+    "a check that a hollow app passes": (
+        replaced(
+            "checks/test_prices.py", "assert shared.json() == 30", "assert shared.json() != 90"
+        ),
+        "test_share_the_bill passes on hollow None: assert the good path too",
+    ),
+    "a check without a promise": (
+        replaced("checks/test_prices.py", '    """A price of 100 at 20 percent is 120."""\n', ""),
+        "add-the-tax has no promise: write the check's docstring",
+    ),
+    "a name that is not the folder's": (
+        replaced(SKILL, "name: orders", "name: order"),
+        "skills/orders/SKILL.md: name is order: it must be orders",
+    ),
+    "a short description": (
+        replaced(
+            "skills/prices/SKILL.md", " one about a tax and one about a bill that people share.", ""
+        ),
+        "the description must be 120 to 300 characters",
+    ),
+    "a reference that is not named": (
+        lambda pack: write(pack / "skills/orders/references/more.md", "# More\n"),
+        "skills/orders/SKILL.md: references/more.md is not named",
+    ),
+    "a link out of a skill": (
+        appended(SKILL, "\nSee [more](../prices/SKILL.md).\n"),
+        "links to ../prices/SKILL.md: name it in code font",
+    ),
+    "a page without its includes": (
+        lambda pack: write(pack / "docs/orders.md", "# Orders\n"),
+        "docs/orders.md does not include exercises/orders/app.py",
+    ),
+    "a stale index": (
+        replaced(SKILL, "**Give every list an order.**", "**Order every list.**"),
+        "docs/rules.md is stale: run proven generate",
+    ),
+    "a solution that is wrong": (
+        replaced("solutions/prices/app.py", "cents * percent // 100", "cents * percent // 10"),
+        "test_add_the_tax fails: assertion: ",
+    ),
+}
+
+
+def swap_checks(file: Path) -> None:
+    """Puts the second check of a file before the first."""
+    first, second = file.read_text().split("\n\n\n")
+    file.write_text(f"{second.strip()}\n\n\n{first.strip()}\n")
+
+
+def cut(file: Path, start: str, end: str) -> None:
+    """Drops the text from the first `start` up to `end`."""
+    text = file.read_text()
+    file.write_text(text[: text.index(start)] + text[text.index(end) :])
+
+
+def write(file: Path, text: str) -> None:
+    """Writes a file and the folders above it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_the_pack_is_named(pack: Path, run: Run, fault: str) -> None:
+    plant, sentence = FAULTS[fault]
+    plant(pack)
+
+    result = run("--prove")
+
+    assert sentence in result.stdout
+    assert result.returncode == 1
+
+
+def test_the_demonstration_pack_is_proven(run: Run) -> None:
+    result = run("--prove")
+
+    assert result.returncode == 0, result.stdout
+    assert "proven on SQLite: 2 topics, 4 rules, 8 counter-examples caught" in result.stdout
