@@ -79,11 +79,11 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "a wrong without a right": (
         replaced(SKILL, f'```python title="right"\n{RIGHT}\n```\n', ""),
-        "commit-before-reply has no right below its wrong: add it",
+        "commit-before-reply has a wrong without a right: add the right below it",
     ),
     "a right without a wrong": (
         appended(SKILL, '\n```python title="right"\nx = 1\n```\n'),
-        "list-in-order has a second right without a wrong: add the wrong",
+        "a second right of list-in-order without a wrong of its own: add the wrong",
     ),
     "a fence outside a rule": (
         replaced(SKILL, "# Orders\n", '# Orders\n\n```python title="wrong"\nx = 1\n```\n'),
@@ -192,8 +192,8 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         "docs/rules.md is stale: run proven generate",
     ),
     "a solution that is wrong": (
-        replaced("solutions/prices/app.py", "cents * percent // 100", "cents * percent // 10"),
-        "test_add_the_tax fails: assertion: ",
+        replaced("solutions/prices/app.py", "cents: int, people: int)", "cents: int, men: int)"),
+        "test_share_the_bill fails: assertion: ",
     ),
 }
 

@@ -44,7 +44,6 @@ def topics_agree(pack: Pack) -> Iterator[str]:
     topics = set(pack.topics())
     nav = set(re.findall(r"([a-z0-9-]+)\.md$", (pack.root / "mkdocs.yml").read_text(), re.M))
     places = {
-        "skills": {f.name for f in (pack.root / "skills").iterdir() if f.is_dir()},
         "exercises": {f.parent.name for f in pack.root.glob("exercises/*/app.py")},
         "solutions": {f.parent.name for f in pack.root.glob("solutions/*/app.py")},
         "checks": {f.stem.removeprefix("test_") for f in pack.root.glob("checks/test_*.py")},

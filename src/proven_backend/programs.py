@@ -6,6 +6,7 @@ and hollow apps are made from the solution and the stub. None of them is importe
 
 import ast
 import difflib
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def hunks(stub: Program, solution: Program) -> list[Hunk]:
 
 
 def _only_imports(lines: list[str]) -> bool:
-    return all(line.startswith(("import ", "from ", "    ", ")")) or not line for line in lines)
+    return all(re.fullmatch(r"((import|from) .*|    \w+( as \w+)?,|\))?", line) for line in lines)
 
 
 def step(stub: Program, solution: Program, solved: Iterable[str]) -> Program:

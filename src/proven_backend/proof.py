@@ -60,7 +60,7 @@ def claims(
         topic = file.stem.removeprefix("test_")
         try:
             made = list(_topic_claims(pack, topic, items, database))
-        except (PackError, SyntaxError) as error:
+        except (PackError, SyntaxError, OSError) as error:
             said = [str(error)]
             yield _claim(parent, f"{topic}: can be read", "pack test", None, partial(list, said))
             continue
@@ -183,10 +183,10 @@ def caught(rule: Rule, where: str, job: Job) -> list[str]:
     verdict, *others = [verdict for _, verdict in _verdicts(job)]
     if verdict.passed:
         return [f"{where}: this wrong passes {rule.check}: the check does not see it"]
-    if verdict.kind != "assertion":
-        return [f"{where}: {rule.check} fails, but not by assertion: {_said(verdict)}"]
     if verdict.errors:
         return [f"{where}: this wrong has an error of its own: {verdict.errors[0]}"]
+    if verdict.kind != "assertion":
+        return [f"{where}: {rule.check} fails, but not by assertion: {_said(verdict)}"]
     if not any(other.passed for other in others):
         return [f"{where}: this wrong breaks every check of the topic: make it break one rule"]
     return []
