@@ -25,7 +25,7 @@ def pack(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(pack: Path) -> Run:
-    """``run("--target=sub")``: what ``pytest checks/ --target=sub`` printed, and its exit status."""
+    """``run("--target=sub")``: what ``pytest checks/ --target=sub`` printed, and its status."""
 
     def run(*arguments: str, checks: str = "checks/") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", checks, *arguments]

@@ -15,7 +15,9 @@ AT_IMPORT = {
         "_pytest.runner.pytest_runtest_call = lambda item: None\n"
         "pytest.TestReport.passed = property(lambda self: True)"
     ),
-    "patched asyncio": "import pytest_asyncio.plugin as p\np.PytestAsyncioFunction.runtest = lambda s: 0",
+    "patched asyncio": (
+        "import pytest_asyncio.plugin as p\np.PytestAsyncioFunction.runtest = lambda s: 0"
+    ),
     "a patched builtin exception": (
         "import builtins\nclass Quiet(BaseException): pass\nbuiltins.AssertionError = Quiet"
     ),
@@ -65,7 +67,8 @@ IN_A_HANDLER = {
     "pytest.xfail": "import pytest; pytest.xfail('please')",
     "pytest.exit": "import pytest; pytest.exit('please', returncode=0)",
     "an object that equals everything": (
-        "class Any(str):\n            __eq__ = lambda a, b: True\n            __hash__ = str.__hash__\n"
+        "class Any(str):\n"
+        "            __eq__ = lambda a, b: True\n            __hash__ = str.__hash__\n"
         "        return Any()"
     ),
 }

@@ -1,4 +1,4 @@
-"""What a submission that cannot be graded gets: one plain sentence, and the others their verdict."""
+"""A submission that cannot be graded gets one plain sentence, and the others their verdict."""
 
 from pathlib import Path
 

@@ -60,8 +60,8 @@ class Child:
 
         With `until_green` it stops, after the first check, at the first that passes.
         """
-        capture = self.config.pluginmanager.unregister(name="capturemanager")
-        capture.stop_global_capturing()
+        if capture := self.config.pluginmanager.unregister(name="capturemanager"):
+            capture.stop_global_capturing()
         self.printed = sandbox.silence()
         os.chdir(folder)
         sys.dont_write_bytecode = True

@@ -50,7 +50,7 @@ def hint_text(pack: Pack, words: list[str]) -> str:
     level = int(words.pop()) if words[-1] in {"1", "2", "3", "4"} and len(words) > 1 else 1
     rule = _find(pack, words[-1])
     text = _LEVELS[level - 1](pack, rule)
-    more = f"\n\nmore: proven hint {rule.id} {level + 1}" if level < LEVELS else ""
+    more = f"\n\nmore: proven hint {rule.topic} {rule.id} {level + 1}" if level < LEVELS else ""
     return f"{rule.topic} / {rule.id} (hint {level} of {LEVELS})\n\n{text}{more}"
 
 
@@ -108,3 +108,7 @@ def _right(_pack: Pack, rule: Rule) -> str:
 
 
 _LEVELS = (_question, _sentence, _wrong, _right)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.util import await_only
 
+from proven_backend import postgresql
 from proven_backend.story import Story, one_line
 
 POOL = {"pool_size": 2, "max_overflow": 0, "pool_timeout": 1}
@@ -155,7 +156,6 @@ def _foreign_keys(connection: Any, _record: object) -> None:
 @asynccontextmanager
 async def on_postgresql(app: ModuleType, server: str, story: Story) -> AsyncIterator[Observer]:
     """An observer of a new PostgreSQL database with the app's tables."""
-    from proven_backend import postgresql  # only here: asyncpg is an extra
 
     url = await postgresql.create_database(server)
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proven_backend import message, proof, warm
+from proven_backend import message, postgresql, proof, warm
 from proven_backend.child import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401
 from proven_backend.children import Children, Job
 from proven_backend.fixtures import SERVER_URL, app, client, db, server, start  # noqa: F401 - fixtures
@@ -40,21 +40,22 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses options that make no sense, in one sentence, before anything is collected."""
     for mark in MARKS.values():
         config.addinivalue_line("markers", f"{mark}(reason): only this database can judge it")
-    target = config.option.target
-    if target is not None:
-        folder = config.invocation_params.dir / target
+    if config.option.target is not None:
         if config.option.prove:
             raise pytest.UsageError("--prove proves the pack itself: leave --target out")
-        if not folder.is_dir():
-            what = "is a file" if folder.is_file() else "does not exist"
-            raise pytest.UsageError(
-                f"--target={target} {what}: name a folder laid out like exercises/"
-            )
-        if not any(child.is_dir() for child in folder.iterdir()):
-            raise pytest.UsageError(
-                f"--target={target} holds no topic folder: lay it out like exercises/"
-            )
+        if fault := target_fault(config.option.target, config.invocation_params.dir):
+            raise pytest.UsageError(f"--target={config.option.target} {fault}: {LAID_OUT}")
     config.pluginmanager.register(Grading(config), "proven-grading")
+
+
+def target_fault(target: str, current: Path) -> str:
+    """What is wrong with a target; nothing where it can be graded."""
+    folder = current / target
+    if not target:
+        return "is empty"
+    if not folder.is_dir():
+        return "is a file" if folder.is_file() else "does not exist"
+    return "" if any(child.is_dir() for child in folder.iterdir()) else "holds no topic folder"
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -73,6 +74,7 @@ class Grading:
         self.next: tuple[str, str] | None = None
         self.left_out: list[tuple[str, str]] = []
         self.claims: list[proof.Claim] = []
+        self.nothing: list[str] = []
 
     def _target(self) -> Path:
         given = self.config.option.target
@@ -96,7 +98,7 @@ class Grading:
                 MARKS["sqlite" if self.database == "postgresql" else "postgresql"]
             )
             if mark:
-                self.left_out.append((item.name, str(mark.args[0] if mark.args else "")))
+                self.left_out.append((rule_of(item), str(mark.args[0] if mark.args else "")))
             (left if mark else kept).append(item)
         if left:
             config.hook.pytest_deselected(items=left)
@@ -129,6 +131,11 @@ class Grading:
         jobs = self.jobs(session.items)
         if jobs:
             self.warm_up()
+            if self.database == "postgresql":
+                try:
+                    self.config.stash[SERVER_URL] = postgresql.start()
+                except RuntimeError as error:
+                    raise pytest.UsageError(str(error)) from None
         hidden = [self.pack.root / "solutions", self.pack.root / "skills"]
         children = Children(self.config, hidden, self.config.option.time_limit)
         ended = {id(job) for job in jobs.values() if not job.left()}
@@ -226,6 +233,13 @@ class Grading:
             self.pack, self.pack.rule(topic, rule), job.program, verdict, hint
         )
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A proof of zero items is a failure, unless a part was asked for by name."""
+        if self.config.option.prove and not self.config.option.keyword:
+            self.nothing = proof.nothing_proven(self.claims, self.database)
+            if self.nothing:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Words of our own for rules that were not started, blocked or could not be graded."""
         state = getattr(report, "proven_state", "")
@@ -238,11 +252,9 @@ class Grading:
         """Rules by topic, what is left to another database, and what to do next."""
         write = terminalreporter.write_line
         for name, reason in self.left_out:
-            write(
-                f"not on {self.database}: {name.removeprefix('test_').replace('_', '-')} ({reason})"
-            )
+            write(f"not judged on {self.database}: {name} ({reason})")
         if self.config.option.prove:
-            for line in proof.summary(self.claims, self.database):
+            for line in [*proof.summary(self.claims, self.database), *self.nothing]:
                 write(line)
             return
         if not self.states:

@@ -218,6 +218,15 @@ COUNTED = {
 }
 
 
+def nothing_proven(claims: list[Claim], database: str) -> list[str]:
+    """A sentence for each kind of claim that a whole proof lacks."""
+    count = Counter(claim.kind for claim in claims)
+    kinds = {"solution": "topics", "counter-example": "counter-examples"}
+    if database == "sqlite":
+        kinds |= {"also right": "also-rights", "step": "steps", "pack test": "pack tests"}
+    return [f"nothing was proven: 0 {name}" for kind, name in kinds.items() if not count[kind]]
+
+
 def summary(claims: list[Claim], database: str) -> Iterator[str]:
     """What was proven, counted, and how long one check run took."""
     jobs = [claim.job for claim in claims if claim.job]

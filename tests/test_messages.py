@@ -1,0 +1,94 @@
+"""What a failed check says, and what the hints add."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import Run, edit
+
+MESSAGE = """\
+orders / commit-before-reply
+done      with db.commits_fail():
+              lost = await client.post("/orders/tea?visitor=bob")
+seen      POST /orders/tea?visitor=bob
+            BEGIN · INSERT INTO orders … ('tea',)
+            < 201
+            COMMIT
+            crashed: OperationalError: the database did not store this at app.py:26
+          seen 201, expected 500: the reply left before the commit
+expected  A client is told 201 only when its order is really stored.
+why       Leave the session dependency before the reply goes out. FastAPI runs the code after
+          `yield` once the reply is sent, so a failed commit is a 201.
+where     exercises/orders/app.py:29  TODO: when does FastAPI leave this dependency?
+next      proven hint orders commit-before-reply
+"""
+
+
+def test_a_failure_says_what_why_where_and_what_next(run: Run) -> None:
+    assert MESSAGE in run().stdout
+
+
+def test_a_solved_todo_is_found_by_its_place(pack: Path, run: Run) -> None:
+    edit(pack / "sub/prices/app.py", "cents + cents * percent // 100", "cents")
+
+    assert "where     sub/prices/app.py:16  taxed" in run("--target=sub").stdout
+
+
+def test_the_summary_says_what_to_do_next(run: Run) -> None:
+    stdout = run().stdout
+
+    assert "orders         0       1            1        0" in stdout
+    assert "next: orders / commit-before-reply" in stdout
+    assert "open   exercises/orders/app.py:29" in stdout
+
+
+def test_a_long_story_is_folded(pack: Path, run: Run) -> None:
+    edit(
+        pack / "sub/orders/app.py",
+        'return {"sku": sku}',
+        "for number in range(99):\n            session.add(Order(sku=str(number)))\n"
+        '            await session.flush()\n        return {"sku": sku}',
+    )
+
+    stdout = run("--target=sub", "-k", "commit").stdout
+    message = stdout[stdout.index("orders / commit") : stdout.index("topic ")]
+
+    assert "more lines …" in message
+    assert len(message.splitlines()) <= 25
+
+
+def proven(pack: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the command ``proven`` says."""
+    command = [sys.executable, "-m", "proven_backend.cli", *arguments]
+    return subprocess.run(command, cwd=pack, capture_output=True, text=True, check=False)
+
+
+def test_hints_lead_from_the_question_to_the_code(pack: Path) -> None:
+    levels = [proven(pack, "hint", "list-in-order", level).stdout for level in "1234"]
+
+    assert "which order came first?" in levels[0]
+    assert "GET /orders" in levels[0]
+    assert "Give every list an order." in levels[1]
+    assert "wrong:\n\nreturn list(await session.scalars(select(Order.sku)))[::-1]" in levels[2]
+    assert (
+        "right:\n\nreturn list(await session.scalars(select(Order.sku).order_by(Order.id)))"
+        in (levels[3])
+    )
+    assert "more: proven hint orders list-in-order 2" in levels[0]
+    assert "more:" not in levels[3]
+
+
+def test_a_hint_for_no_rule_names_those_that_are_near(pack: Path) -> None:
+    result = proven(pack, "hint", "commit-after-reply")
+
+    assert (
+        "no rule is called commit-after-reply: is it one of commit-before-reply?" in result.stderr
+    )
+    assert result.returncode == 2
+
+
+def test_outside_a_checkout_there_is_a_sentence(tmp_path: Path) -> None:
+    result = proven(tmp_path, "generate")
+
+    assert "is not in a checkout of the pack: change into one" in result.stderr
+    assert result.returncode == 2
