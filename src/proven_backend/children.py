@@ -57,6 +57,13 @@ class _Running:
     current: str | None = None
 
 
+def _cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Children:
     """Runs jobs, as many at once as there are cores at hand."""
 
@@ -70,7 +77,7 @@ class Children:
 
     def run(self, jobs: list[Job]) -> Iterator[Job]:
         """Yields each job when all its verdicts are there."""
-        waiting, cores = jobs[::-1], len(os.sched_getaffinity(0))
+        waiting, cores = jobs[::-1], _cores()
         try:
             while waiting or self.running:
                 while waiting and len(self.running) < cores:

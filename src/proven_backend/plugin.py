@@ -5,6 +5,7 @@ Named in pyproject.toml's ``addopts``, so that its options are known before any 
 
 import asyncio
 import gc
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -40,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses options that make no sense, in one sentence, before anything is collected."""
     for mark in MARKS.values():
         config.addinivalue_line("markers", f"{mark}(reason): only this database can judge it")
+    if not hasattr(os, "fork"):
+        raise pytest.UsageError("this system cannot fork: use Linux, macOS or WSL")
     if config.option.target is not None:
         if config.option.prove:
             raise pytest.UsageError("--prove proves the pack itself: leave --target out")
