@@ -30,7 +30,7 @@ def state(verdict: Verdict, rule: str, program: Program) -> str:
 def explain(pack: Pack, rule: Rule, program: Program, verdict: Verdict, hint: str) -> str:
     """The whole message of a failed check, at most 25 lines; `hint` is the command that helps."""
     function = check_function(pack.checks(rule.topic), rule.check)
-    action = _action(function, verdict.line)
+    action = _action(function, verdict)
     parts = {
         "done": _done(pack.checks(rule.topic), action),
         "seen": seen(verdict, action),
@@ -57,22 +57,29 @@ def check_function(file: Path, name: str) -> ast.AsyncFunctionDef | ast.Function
     raise LookupError(f"{file} has no function {name}")
 
 
-def _action(function: ast.AsyncFunctionDef | ast.FunctionDef, line: int) -> ast.stmt | None:
-    """The statement of the check that led to the failure at `line`.
+def _action(function: ast.AsyncFunctionDef | ast.FunctionDef, verdict: Verdict) -> ast.stmt | None:
+    """The statement of the check that led to its failure.
 
-    For a failed assert the last one before it that binds a name of the assert's test.
+    For a failed assert the last one before it that binds a name of the assert and made the app do
+    something; failing that, the last that did either.
     """
     before: list[ast.stmt] = []
     for statement in function.body:
-        if statement.lineno <= line <= (statement.end_lineno or 0):
+        if _has(statement, verdict.line):
             if not isinstance(statement, ast.Assert):
                 return statement
             used = {n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)}
             binding = [s for s in before if used & _bound(s)]
-            return (binding or before or [statement])[-1]
+            busy = [s for s in before if any(_has(s, line) for *_, line in verdict.events)]
+            both = [s for s in binding if s in busy]
+            return (both or busy or binding or before or [statement])[-1]
         if not isinstance(statement, ast.Assert):
             before.append(statement)
     return None
+
+
+def _has(statement: ast.stmt, line: int) -> bool:
+    return statement.lineno <= line <= (statement.end_lineno or 0)
 
 
 def _bound(statement: ast.stmt) -> set[str]:

@@ -22,11 +22,15 @@ ASGIApp = Callable[
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened, its text for a reader, and the line of the check that led to it."""
+    """One thing that happened, its text for a reader, and the line of the check that led to it.
+
+    `sql` is a statement as it was sent, before its parameters.
+    """
 
     kind: str
     text: str
     line: int
+    sql: str = ""
 
 
 @dataclass
@@ -37,9 +41,9 @@ class Story:
     events: list[Event] = field(default_factory=list)
     crashes: list[BaseException] = field(default_factory=list)
 
-    def tell(self, kind: str, text: str = "") -> None:
+    def tell(self, kind: str, text: str = "", sql: str = "") -> None:
         """Adds an event of a kind; its text is the kind where none is given."""
-        self.events.append(Event(kind, text or kind, self.line()))
+        self.events.append(Event(kind, text or kind, self.line(), sql))
 
     def order(self, *kinds: str) -> list[str]:
         """The kinds of the events so far, in order, of those kinds only."""
@@ -47,10 +51,10 @@ class Story:
 
     @contextmanager
     def statements(self) -> Iterator[list[str]]:
-        """The SQL that is sent inside the block, filled when it ends."""
+        """The SQL that is sent inside the block, without parameters; filled when it ends."""
         start, sent = len(self.events), list[str]()
         yield sent
-        sent += [event.text for event in self.events[start:] if event.kind == "sql"]
+        sent += [event.sql for event in self.events[start:] if event.kind == "sql"]
 
     def watch(self, engine: AsyncEngine) -> None:
         """Records what the engine sends to its database."""
@@ -63,7 +67,8 @@ class Story:
             kind = statement.split(maxsplit=1)[0].upper() if statement.strip() else "sql"
             if kind in {"BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "PRAGMA"}:
                 return
-            self.tell("sql", brief(statement, f"{len(parameters)} rows" if many else parameters))
+            given = f"{len(parameters)} rows" if many else parameters
+            self.tell("sql", brief(statement, given), statement)
 
         for name, kind in {
             "begin": "BEGIN",
@@ -122,9 +127,11 @@ def _place(error: BaseException) -> str:
 
 def one_line(error: BaseException) -> str:
     """An exception as "Type: first line", without SQLAlchemy's statement and link."""
-    first = next(iter(str(error).splitlines()), "")
-    first = re.sub(r"^\((?:[\w.]+\.)?(\w+)\) ", "", first)
-    return f"{type(error).__name__}: {first}"[:160].removesuffix(": ")
+    name, first = type(error).__name__, next(iter(str(error).splitlines()), "")
+    if wrapped := re.match(r"\((?:[\w.]+\.)?(\w+)\) (.*)", first):
+        name = wrapped[1] if name == "StatementError" else name
+        first = wrapped[2]
+    return f"{name}: {first}"[:160].removesuffix(": ")
 
 
 def brief(statement: str, parameters: object) -> str:
