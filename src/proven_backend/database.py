@@ -119,11 +119,14 @@ class Observer:
             await self.execute(change)
 
     async def _at_once(self, statement: Executable) -> None:
-        async with self._own.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                await connection.exec_driver_sql("SET LOCAL lock_timeout = '10ms'")
-            else:
-                await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        impatient = create_async_engine(
+            self._own.url,
+            poolclass=NullPool,
+            connect_args={"timeout": 0}
+            if self._own.dialect.name == "sqlite"
+            else {"server_settings": {"lock_timeout": "10ms"}},
+        )
+        async with impatient.begin() as connection:
             await connection.execute(statement)
 
     def checked_out(self) -> int:
@@ -170,7 +173,7 @@ async def on_postgresql(app: ModuleType, server: str, story: Story) -> AsyncIter
 @asynccontextmanager
 async def _observer(url: str, arguments: dict[str, Any], story: Story) -> AsyncIterator[Observer]:
     engine = create_async_engine(url, connect_args=arguments, **POOL)
-    own = create_async_engine(url, connect_args=arguments, poolclass=NullPool)
+    own = create_async_engine(url, connect_args=arguments)
     try:
         yield Observer(engine, own, story)
     finally:
