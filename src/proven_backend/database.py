@@ -1,5 +1,6 @@
 """The database of one check: an engine for the app under grade, and an observer of its own."""
 
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +25,9 @@ from sqlalchemy.util import await_only
 from proven_backend import postgresql
 from proven_backend.story import Story, one_line
 
+WRITE = re.compile(
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE))\b", re.S | re.I
+)
 POOL = {"pool_size": 2, "max_overflow": 0, "pool_timeout": 1}
 
 
@@ -96,26 +100,25 @@ class Observer:
 
     @asynccontextmanager
     async def rival(self, statement: Executable) -> AsyncIterator[None]:
-        """Right after the app's first SELECT in the block, another connection commits `statement`.
+        """Right before the app's first write in the block, another connection commits `statement`.
 
-        It waits for no lock: where the app holds one, it commits at the end of the block.
+        It waits for no lock: where the app holds one, or writes nothing, it commits at the end of
+        the block.
         """
-        waiting = [statement]
+        waiting, late = [statement], list[Executable]()
 
-        def after(_conn: Any, _cursor: Any, sql: str, *_: Any) -> None:
-            if waiting and sql.lstrip().upper().startswith(("SELECT", "WITH")):
+        def before(_conn: Any, _cursor: Any, sql: str, *_: Any) -> None:
+            if waiting and WRITE.match(sql):
                 change = waiting.pop()
                 try:
                     await_only(self._at_once(change))
                 except SQLAlchemyError:
-                    waiting.append(change)
-                    event.remove(self.engine.sync_engine, "after_cursor_execute", after)
+                    late.append(change)
 
-        event.listen(self.engine.sync_engine, "after_cursor_execute", after)
+        event.listen(self.engine.sync_engine, "before_cursor_execute", before)
         yield
-        if event.contains(self.engine.sync_engine, "after_cursor_execute", after):
-            event.remove(self.engine.sync_engine, "after_cursor_execute", after)
-        for change in waiting:
+        event.remove(self.engine.sync_engine, "before_cursor_execute", before)
+        for change in waiting + late:
             await self.execute(change)
 
     async def _at_once(self, statement: Executable) -> None:
