@@ -5,15 +5,10 @@ from typing import Any
 
 from sqlalchemy import text
 
-TEA = {
-    "weight": 250,
-    "tags": ["loose"],
-    "origin": {"country": "India", "estate": "Makaibari"},
-    "grade": "FTGFOP",
-}
+TEA = {"weight": 250, "tags": ["loose"], "origin": {"country": "India"}, "grade": "A"}
 
 
-NEPAL = {"country": "Nepal", "estate": "Jun Chiyabari"}
+NEPAL = {"country": "Nepal"}
 
 
 def tea(**changes: Any) -> dict[str, Any]:

@@ -40,7 +40,6 @@ class Base(DeclarativeBase):
 
 class Origin(BaseModel):
     country: str
-    estate: str
 
 
 class Details(BaseModel):
