@@ -159,8 +159,8 @@ def create_app(engine: AsyncEngine) -> FastAPI:
         else:
             keys = [(f"$.{key}", func.json(json.dumps(value))) for key, value in patch.items()]
             details = func.json_set(Product.details, *(part for pair in keys for part in pair))
-        await session.execute(update(Product).where(Product.sku == sku).values(details=details))
-        return (await session.get_one(Product, sku)).details
+        merged = update(Product).where(Product.sku == sku).values(details=details)
+        return (await session.scalars(merged.returning(Product.details))).one()
 
     @app.get("/assortment")
     async def list_assortment(session: SessionDep) -> list[str]:
