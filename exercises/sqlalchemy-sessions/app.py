@@ -114,6 +114,15 @@ async def find_order(session: AsyncSession, order_id: int) -> Order:
     return order
 
 
+async def new_invoice(session: AsyncSession, order_id: int) -> Invoice:
+    """An invoice for an order, flushed for its id; 404 where there is no such order."""
+    order = await find_order(session, order_id)
+    invoice = Invoice(order_id=order.id)
+    session.add(invoice)
+    await session.flush()
+    return invoice
+
+
 def create_app(
     engine: AsyncEngine,
     *,
@@ -177,26 +186,23 @@ def create_app(
         await session.commit()
 
     @app.post("/orders/{order_id}/invoice", status_code=202)
-    async def ask_for_invoice(
-        order_id: int, session: SessionDep, background: BackgroundTasks
-    ) -> int:
-        order = await find_order(session, order_id)
-        invoice = Invoice(order_id=order.id)
-        session.add(invoice)
-        await session.flush()
-        background.add_task(send_invoice, session, invoice)
+    async def ask_for_invoice(order_id: int, session: SessionDep, tasks: BackgroundTasks) -> int:
+        invoice = await new_invoice(session, order_id)
+        tasks.add_task(send_invoice, session, invoice)
         return invoice.id
 
-    # TODO hold-connections-briefly: who gives this session's connection back, and when?
-    @app.get("/orders/{order_id}/status")
-    async def follow(order_id: int, session: SessionDep) -> StreamingResponse:
-        async def statuses() -> AsyncIterator[str]:
-            status: str | None = "unknown"
+    async def statuses(order_id: int) -> AsyncIterator[str]:
+        find = select(Order.status).where(Order.id == order_id)
+        status: str | None = "unknown"
+        # TODO hold-connections-briefly: where is this session's connection while everybody waits?
+        async with sessions() as session:
             while status not in {"paid", None}:
-                status = await session.scalar(select(Order.status).where(Order.id == order_id))
+                status = await session.scalar(find)
                 yield f"data: {status}\n\n"
                 await tick()
 
-        return StreamingResponse(statuses(), media_type="text/event-stream")
+    @app.get("/orders/{order_id}/status")
+    async def follow(order_id: int) -> StreamingResponse:
+        return StreamingResponse(statuses(order_id), media_type="text/event-stream")
 
     return app

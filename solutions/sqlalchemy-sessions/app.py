@@ -113,6 +113,15 @@ async def find_order(session: AsyncSession, order_id: int) -> Order:
     return order
 
 
+async def new_invoice(session: AsyncSession, order_id: int) -> Invoice:
+    """An invoice for an order, flushed for its id; 404 where there is no such order."""
+    order = await find_order(session, order_id)
+    invoice = Invoice(order_id=order.id)
+    session.add(invoice)
+    await session.flush()
+    return invoice
+
+
 def create_app(
     engine: AsyncEngine,
     *,
@@ -182,26 +191,22 @@ def create_app(
             invoice.sent = True
 
     @app.post("/orders/{order_id}/invoice", status_code=202)
-    async def ask_for_invoice(
-        order_id: int, session: SessionDep, background: BackgroundTasks
-    ) -> int:
-        order = await find_order(session, order_id)
-        invoice = Invoice(order_id=order.id)
-        session.add(invoice)
-        await session.flush()
-        background.add_task(send_invoice, invoice.id)
+    async def ask_for_invoice(order_id: int, session: SessionDep, tasks: BackgroundTasks) -> int:
+        invoice = await new_invoice(session, order_id)
+        tasks.add_task(send_invoice, invoice.id)
         return invoice.id
+
+    async def statuses(order_id: int) -> AsyncIterator[str]:
+        find = select(Order.status).where(Order.id == order_id)
+        status: str | None = "unknown"
+        while status not in {"paid", None}:
+            async with sessions() as session:
+                status = await session.scalar(find)
+            yield f"data: {status}\n\n"
+            await tick()
 
     @app.get("/orders/{order_id}/status")
     async def follow(order_id: int) -> StreamingResponse:
-        async def statuses() -> AsyncIterator[str]:
-            status: str | None = "unknown"
-            while status not in {"paid", None}:
-                async with sessions() as session:
-                    status = await session.scalar(select(Order.status).where(Order.id == order_id))
-                yield f"data: {status}\n\n"
-                await tick()
-
-        return StreamingResponse(statuses(), media_type="text/event-stream")
+        return StreamingResponse(statuses(order_id), media_type="text/event-stream")
 
     return app
