@@ -83,7 +83,9 @@ async def test_keep_objects_after_commit(app, start, db):
 
     again = await client.post("/orders/1/payment")
 
-    assert (again.status_code, "tea" in again.text) == (409, True), "nor after the rollback"
+    assert (again.status_code, "tea" in again.text) == (409, True), (
+        "the order could not be named after the rollback"
+    )
 
 
 async def test_open_one_session_a_task(app, start, db):

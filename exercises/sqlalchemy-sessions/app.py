@@ -96,7 +96,7 @@ async def one_second() -> None:
     await asyncio.sleep(1)
 
 
-# TODO commit-explicitly: how does this block end when a failed flush was swallowed inside it?
+# TODO commit-explicitly: how does this block end after a flush error that was swallowed?
 async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
     async with request.app.state.sessions.begin() as session:
         yield session
@@ -133,9 +133,9 @@ def create_app(
     tick: Callable[[], Awaitable[None]] = one_second,
 ) -> FastAPI:
     """The shop's orders on `engine`, with the world outside in the keywords."""
-    # TODO begin-immediately-on-sqlite: when does SQLite lock a unit that reads first, then writes?
+    # TODO begin-immediately-on-sqlite: when is a unit that reads first locked?
     app = FastAPI()
-    # TODO keep-objects-after-commit: what is left of an object once its session has committed?
+    # TODO keep-objects-after-commit: what can be read of an object after this session's commit?
     sessions = async_sessionmaker(engine)
     app.state.sessions = sessions
 
@@ -165,7 +165,7 @@ def create_app(
         order.status = "paid"
         return payment.reference
 
-    # TODO open-one-session-a-task: what happens to a session that two tasks use at the same time?
+    # TODO open-one-session-a-task: whose work does a commit or rollback here end?
     async def restock(session: AsyncSession, sku: str) -> None:
         delivery = await supplier(sku)
         stock = await session.get_one(Stock, sku, with_for_update=True)
@@ -179,7 +179,7 @@ def create_app(
         done = await asyncio.gather(*tasks, return_exceptions=True)
         return {sku: outcome is None for sku, outcome in zip(skus, done, strict=True)}
 
-    # TODO open-an-own-session-in-background: in what state is this session when the task runs?
+    # TODO open-an-own-session-in-background: in what state is this session by then?
     async def send_invoice(session: AsyncSession, invoice: Invoice) -> None:
         await mail(invoice.id)
         invoice.sent = True
@@ -194,7 +194,7 @@ def create_app(
     async def statuses(order_id: int) -> AsyncIterator[str]:
         find = select(Order.status).where(Order.id == order_id)
         status: str | None = "unknown"
-        # TODO hold-connections-briefly: where is this session's connection while everybody waits?
+        # TODO hold-connections-briefly: who has a connection while nobody uses it?
         async with sessions() as session:
             while status not in {"paid", None}:
                 status = await session.scalar(find)
