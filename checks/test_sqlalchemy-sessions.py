@@ -75,13 +75,14 @@ async def test_keep_objects_after_commit(app, start, db):
         return "receipt"
 
     client = await start(charge=charge)
-    await db.add(app.Order(id=1, sku="tea", price=5))
+    order = app.Order(sku="tea", price=5)
+    await db.add(order)
 
-    paid = await client.post("/orders/1/payment")
+    paid = await client.post(f"/orders/{order.id}/payment")
 
     assert (paid.status_code, charged) == (201, [5]), "the order could not be read after the commit"
 
-    again = await client.post("/orders/1/payment")
+    again = await client.post(f"/orders/{order.id}/payment")
 
     assert (again.status_code, "tea" in again.text) == (409, True), (
         "the order could not be named after the rollback"
@@ -120,13 +121,14 @@ async def test_open_an_own_session_in_background(app, start, db):
         return [invoice.sent for invoice in await db.rows(app.Invoice)]
 
     client = await start(mail=mail)
-    await db.add(app.Order(id=1, sku="tea", price=5))
+    order = app.Order(sku="tea", price=5)
+    await db.add(order)
 
-    asked = await client.post("/orders/1/invoice")
+    asked = await client.post(f"/orders/{order.id}/invoice")
 
     assert (asked.status_code, await sent()) == (202, [True]), "the mail was sent, but not noted"
 
-    unsent = await client.post("/orders/1/invoice")
+    unsent = await client.post(f"/orders/{order.id}/invoice")
 
     assert (unsent.status_code, (await sent())[1:], db.checked_out()) == (202, [False], 0), (
         "the failed mail took the invoice with it, or kept a connection"
@@ -151,15 +153,16 @@ async def test_hold_connections_briefly(app, start, db):
         await asyncio.Event().wait()
 
     client = await start(tick=tick, charge=charge, reward=reward)
-    await db.add(app.Order(id=1, sku="tea", price=5), app.Stock(sku="tea", price=5, left=9))
+    order = app.Order(sku="tea", price=5)
+    await db.add(order, app.Stock(sku="tea", price=5, left=9))
 
-    followed = await client.get("/orders/1/status")
+    followed = await client.get(f"/orders/{order.id}/status")
 
     assert (followed.text.split(), {*at_tick}) == (["data:", "new", "data:", "paid"], {0}), (
         "held between two looks at the status"
     )
 
-    paid = await client.post("/orders/1/payment")
+    paid = await client.post(f"/orders/{order.id}/payment")
 
     assert (paid.status_code, at_charge) == (201, [0]), "held while the provider was asked"
 
