@@ -119,7 +119,7 @@ async def test_merge_in_one_statement(app, client, db):
         "postgresql": """jsonb_set(details, '{tags}', '["bag"]')""",
     }[db.engine.dialect.name]
 
-    async with db.rival(text(f"UPDATE products SET details = {tags}")):  # noqa: S608
+    async with db.rival(text(f"UPDATE products SET details = {tags}")):
         await client.patch("/products/tea", json={"weight": 500, "grade": None})
 
     assert await stored(db, app.Product, "details") == [

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.util import await_only
 
 from proven_backend import postgresql
-from proven_backend.story import Story, one_line
+from proven_backend.story import Story, brief, one_line
 
 WRITE = re.compile(
     r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE))\b", re.S | re.I
@@ -112,6 +112,9 @@ class Observer:
                 change = waiting.pop()
                 try:
                     await_only(self._at_once(change))
+                    self.story.tell(
+                        "rival", f"another connection commits: {brief(str(change), ())}"
+                    )
                 except SQLAlchemyError:
                     late.append(change)
 
