@@ -118,7 +118,7 @@ class Observer:
                 except SQLAlchemyError:
                     late.append(change)
 
-        event.listen(self.engine.sync_engine, "before_cursor_execute", before)
+        event.listen(self.engine.sync_engine, "before_cursor_execute", before, insert=True)
         yield
         event.remove(self.engine.sync_engine, "before_cursor_execute", before)
         for change in waiting + late:
