@@ -112,13 +112,15 @@ class Observer:
                 change = waiting.pop()
                 try:
                     await_only(self._at_once(change))
-                    self.story.tell(
-                        "rival", f"another connection commits: {brief(str(change), ())}"
-                    )
                 except SQLAlchemyError:
                     late.append(change)
+                else:
+                    write = self.story.events.pop()  # the app's own, which follows
+                    said = brief(str(change), ())
+                    self.story.tell("rival", f"another connection commits: {said}")
+                    self.story.events.append(write)
 
-        event.listen(self.engine.sync_engine, "before_cursor_execute", before, insert=True)
+        event.listen(self.engine.sync_engine, "before_cursor_execute", before)
         yield
         event.remove(self.engine.sync_engine, "before_cursor_execute", before)
         for change in waiting + late:
