@@ -108,8 +108,8 @@ class Grading:
         course = {topic: number for number, topic in enumerate(self.pack.topics())}
         kept.sort(key=lambda item: course.get(topic_of(item), len(course)))
         if config.option.prove:
-            self.claims = list(proof.claims(session, self.pack, kept, self.database))
-        items[:] = [*others, *(self.claims if config.option.prove else kept)]
+            kept = list(proof.claims(session, self.pack, kept, self.database))
+        items[:] = [*others, *kept]
 
     def is_check(self, item: pytest.Item) -> bool:
         """Whether an item is a check of the pack, and not somebody's test."""
@@ -131,6 +131,7 @@ class Grading:
         """Runs the jobs of all items in children, and reports in the order of collection."""
         if session.testsfailed or self.config.option.collectonly:
             return None
+        self.claims = [item for item in session.items if isinstance(item, proof.Claim)]
         jobs = self.jobs(session.items)
         if jobs:
             self.warm_up()

@@ -26,12 +26,13 @@ class Claim(pytest.Item):
     kind: str
     job: Job | None
     judge: Callable[[], list[str]]
+    held = False
 
     def runtest(self) -> None:
         """Raises PackError with a sentence for each fault."""
-        faults = self.judge()
-        if faults:
+        if faults := self.judge():
             raise PackError("\n".join(faults))
+        self.held = True
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         """The faults alone; a traceback only of our own errors."""
@@ -211,35 +212,36 @@ def walks(number: int, job: Job) -> list[str]:
 
 
 COUNTED = {
+    "solution": "topics",
     "counter-example": "counter-examples caught",
     "also right": "also-rights passed",
     "step": "steps walked",
     "pack test": "pack tests",
 }
+ON_POSTGRESQL = {"solution", "counter-example"}
 
 
 def nothing_proven(claims: list[Claim], database: str) -> list[str]:
     """A sentence for each kind of claim that a whole proof lacks."""
-    count = Counter(claim.kind for claim in claims)
-    kinds = {"solution": "topics", "counter-example": "counter-examples"}
-    if database == "sqlite":
-        kinds |= {"also right": "also-rights", "step": "steps", "pack test": "pack tests"}
-    return [f"nothing was proven: 0 {name}" for kind, name in kinds.items() if not count[kind]]
+    made = {claim.kind for claim in claims}
+    wanted = COUNTED.keys() if database == "sqlite" else ON_POSTGRESQL
+    return [f"nothing was proven: 0 {COUNTED[kind]}" for kind in COUNTED if kind in wanted - made]
 
 
 def summary(claims: list[Claim], database: str) -> Iterator[str]:
     """What was proven, counted, and how long one check run took."""
     jobs = [claim.job for claim in claims if claim.job]
-    topics = {job.program.topic for job in jobs}
-    rules = {
-        v for claim in claims if claim.job and claim.kind == "solution" for v in claim.job.verdicts
-    }
-    count = Counter(claim.kind for claim in claims)
-    counted = ", ".join(f"{count[kind]} {words}" for kind, words in COUNTED.items() if count[kind])
-    yield f"proven on {NAMES[database]}: {len(topics)} topics, {len(rules)} rules, {counted}"
+    rules = {name for job in jobs for name in job.verdicts}
+    made = Counter(claim.kind for claim in claims)
+    held = Counter(claim.kind for claim in claims if claim.held)
+    counted = [
+        f"{held[kind] if held[kind] == made[kind] else f'{held[kind]} of {made[kind]}'} {words}"
+        for kind, words in COUNTED.items()
+        if made[kind]
+    ]
+    counted.insert(1, f"{len(rules)} rules")
+    yield f"proven on {NAMES[database]}: {', '.join(counted)}"
     seconds = [verdict.seconds for job in jobs for verdict in job.verdicts.values()]
     if seconds:
-        yield (
-            f"one check run: median {statistics.median(seconds) * 1000:.0f} ms, "
-            f"worst {max(seconds) * 1000:.0f} ms, {len(seconds)} runs"
-        )
+        median, worst = statistics.median(seconds) * 1000, max(seconds) * 1000
+        yield f"one check run: median {median:.0f} ms, worst {worst:.0f} ms, {len(seconds)} runs"
