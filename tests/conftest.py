@@ -1,5 +1,6 @@
 """A small pack of two topics in a temporary folder, and pytest run on it as a person would."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 collect_ignore = ["demo"]
 HERE = Path(__file__).parent
+ACTIVATED = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -30,7 +32,13 @@ def run(pack: Path) -> Run:
     def run(*arguments: str, checks: str = "checks/") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", checks, *arguments]
         return subprocess.run(
-            command, cwd=pack, capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=pack,
+            env=ACTIVATED,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     return run

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import Run, edit
+from conftest import ACTIVATED, Run, edit
 
 MESSAGE = """\
 orders / commit-before-reply
@@ -60,7 +60,9 @@ def test_a_long_story_is_folded(pack: Path, run: Run) -> None:
 def proven(pack: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What the command ``proven`` says."""
     command = [sys.executable, "-m", "proven_backend.cli", *arguments]
-    return subprocess.run(command, cwd=pack, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=pack, env=ACTIVATED, capture_output=True, text=True, check=False
+    )
 
 
 def test_hints_lead_from_the_question_to_the_code(pack: Path) -> None:

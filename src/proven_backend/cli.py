@@ -50,7 +50,8 @@ def hint_text(pack: Pack, words: list[str]) -> str:
     level = int(words.pop()) if words[-1] in {"1", "2", "3", "4"} and len(words) > 1 else 1
     rule = _find(pack, words[-1])
     text = _LEVELS[level - 1](pack, rule)
-    more = f"\n\nmore: proven hint {rule.topic} {rule.id} {level + 1}" if level < LEVELS else ""
+    call = f"{message.command('proven')} hint {rule.topic} {rule.id}"
+    more = f"\n\nmore: {call} {level + 1}" if level < LEVELS else ""
     return f"{rule.topic} / {rule.id} (hint {level} of {LEVELS})\n\n{text}{more}"
 
 

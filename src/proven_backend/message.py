@@ -1,7 +1,10 @@
 """What a failed check says to the person who has to mend the code."""
 
 import ast
+import os
 import re
+import shutil
+import sys
 import textwrap
 from functools import cache
 from itertools import groupby
@@ -27,8 +30,14 @@ def state(verdict: Verdict, rule: str, program: Program) -> str:
     return "failed"
 
 
-def explain(pack: Pack, rule: Rule, program: Program, verdict: Verdict, hint: str) -> str:
-    """The whole message of a failed check, at most 25 lines; `hint` is the command that helps."""
+def command(name: str) -> str:
+    """How to call a command of this environment from the current folder."""
+    here = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) == str(here) else os.path.relpath(here)
+
+
+def explain(pack: Pack, rule: Rule, program: Program, verdict: Verdict) -> str:
+    """The whole message of a failed check, at most 25 lines."""
     function = check_function(pack.checks(rule.topic), rule.check)
     action = _action(function, verdict)
     parts = {
@@ -37,7 +46,7 @@ def explain(pack: Pack, rule: Rule, program: Program, verdict: Verdict, hint: st
         "expected": _paragraph(ast.get_docstring(function) or "", 2),
         "why": _paragraph(f"{rule.sentence} {rule.reason}", WHY),
         "where": [where(pack, rule, program, verdict)],
-        "next": [hint],
+        "next": [f"{command('proven')} hint {rule.topic} {rule.id}"],
     }
     if verdict.printed.strip():
         parts["printed"] = _fold(verdict.printed.strip().splitlines(), 2)

@@ -6,6 +6,7 @@ Named in pyproject.toml's ``addopts``, so that its options are known before any 
 import asyncio
 import gc
 import os
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -102,6 +103,8 @@ class Grading:
             )
             if mark:
                 self.left_out.append((rule_of(item), str(mark.args[0] if mark.args else "")))
+            if not config.option.prove:  # a stranger's deprecation is not the rule's concern
+                item.add_marker(pytest.mark.filterwarnings("ignore"))
             (left if mark else kept).append(item)
         if left:
             config.hook.pytest_deselected(items=left)
@@ -232,10 +235,7 @@ class Grading:
             return "blocked", f"{topic} / {rule} is blocked by {state}: start that first"
         if self.config.option.tbstyle != "auto" and verdict.traceback:
             return state, verdict.traceback
-        hint = f"proven hint {topic} {rule}"
-        return state, message.explain(
-            self.pack, self.pack.rule(topic, rule), job.program, verdict, hint
-        )
+        return state, message.explain(self.pack, self.pack.rule(topic, rule), job.program, verdict)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """A proof of zero items is a failure, unless a part was asked for by name."""
@@ -285,12 +285,13 @@ class Grading:
         with suppress(PackError):
             place = message.where(self.pack, self.pack.rule(topic, rule), job.program, Verdict(""))
         function = "test_" + rule.replace("-", "_")
-        target = f" --target={self.config.option.target}" if self.config.option.target else ""
+        given = self.config.option.target
+        target = f" --target={shlex.quote(given)}" if given else ""
         return [
             f"next: {topic} / {rule}",
             f"  open   {place}",
-            f"  check  pytest checks/test_{topic}.py -k {function}{target}",
-            f"  help   proven hint {topic} {rule}",
+            f"  check  {message.command('pytest')} checks/test_{topic}.py -k {function}{target}",
+            f"  help   {message.command('proven')} hint {topic} {rule}",
         ]
 
 
