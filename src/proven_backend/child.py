@@ -139,6 +139,7 @@ class Child:
                 del item.stash[CALL]
         verdict.events = [(e.kind, e.text, e.line) for e in story.events[-EVENTS:]]
         for crash in story.crashes:
+            verdict.where = self.frame_of(crash.__traceback__) or verdict.where
             self.note(crash)
         self.end()
 

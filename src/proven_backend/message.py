@@ -16,7 +16,8 @@ from proven_backend.verdict import Verdict
 
 WIDTH = 100
 LABEL = 10
-DONE, SEEN, WHY = 6, 8, 4
+CheckFunction = ast.AsyncFunctionDef | ast.FunctionDef
+LINES, DONE, SEEN = 25, 5, 7
 
 
 def state(verdict: Verdict, rule: str, program: Program) -> str:
@@ -37,28 +38,30 @@ def command(name: str) -> str:
 
 
 def explain(pack: Pack, rule: Rule, program: Program, verdict: Verdict) -> str:
-    """The whole message of a failed check, at most 25 lines."""
+    """The whole message of a failed check, at most 25 lines: the reason fills what is left."""
     function = check_function(pack.checks(rule.topic), rule.check)
     action = _action(function, verdict)
     parts = {
         "done": _done(pack.checks(rule.topic), action),
-        "seen": seen(verdict, action),
+        "seen": seen(verdict, action, function),
         "expected": _paragraph(ast.get_docstring(function) or "", 2),
-        "why": _paragraph(f"{rule.sentence} {rule.reason}", WHY),
-        "where": [where(pack, rule, program, verdict)],
+        "why": [],
+        "where": _paragraph(where(pack, rule, program, verdict), 2),
         "next": [f"{command('proven')} hint {rule.topic} {rule.id}"],
+        "printed": _fold(verdict.printed.strip().splitlines(), 2),
     }
-    if verdict.printed.strip():
-        parts["printed"] = _fold(verdict.printed.strip().splitlines(), 2)
+    room = LINES - 1 - sum(map(len, parts.values()))
+    parts["why"] = _paragraph(f"{rule.sentence} {rule.reason}", room)
     lines = [f"{rule.topic} / {rule.id}"]
     for label, body in parts.items():
         for number, line in enumerate(body):
-            lines.append(f"{label if not number else '':<{LABEL}}{line}"[: WIDTH + LABEL].rstrip())
+            start = f"{label if not number else '':<{LABEL}}"
+            lines.append((start + cut(line, WIDTH)).rstrip())
     return "\n".join(lines)
 
 
 @cache
-def check_function(file: Path, name: str) -> ast.AsyncFunctionDef | ast.FunctionDef:
+def check_function(file: Path, name: str) -> CheckFunction:
     """The syntax tree of a check function."""
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name == name:
@@ -66,7 +69,7 @@ def check_function(file: Path, name: str) -> ast.AsyncFunctionDef | ast.Function
     raise LookupError(f"{file} has no function {name}")
 
 
-def _action(function: ast.AsyncFunctionDef | ast.FunctionDef, verdict: Verdict) -> ast.stmt | None:
+def _action(function: CheckFunction, verdict: Verdict) -> ast.stmt | None:
     """The statement of the check that led to its failure.
 
     For a failed assert the last one before it that binds a name of the assert and made the app do
@@ -106,7 +109,7 @@ def _done(file: Path, action: ast.stmt | None) -> list[str]:
     return _fold(textwrap.dedent("\n".join(lines)).splitlines(), DONE)
 
 
-def seen(verdict: Verdict, action: ast.stmt | None) -> list[str]:
+def seen(verdict: Verdict, action: ast.stmt | None, function: CheckFunction) -> list[str]:
     """What the app did during the action, folded, and what was wrong with it."""
     first, last = (action.lineno, action.end_lineno or 0) if action else (0, 0)
     told = [(kind, text) for kind, text, line in verdict.events if first <= line <= last]
@@ -122,24 +125,26 @@ def seen(verdict: Verdict, action: ast.stmt | None) -> list[str]:
             lines.append(f"  {word}")
     counted = [(line, len(list(group))) for line, group in groupby(lines)]
     story = [line if count == 1 else f"{line}  (x {count})" for line, count in counted]
-    return [*_fold(story, SEEN), *_ending(verdict)]
+    return [*_fold(story, SEEN), *_ending(verdict, function)]
 
 
 _SHORT = {"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "ROLLBACK TO", "sql"}
 
 
-def _ending(verdict: Verdict) -> list[str]:
+def _ending(verdict: Verdict, function: CheckFunction) -> list[str]:
     at = f" at {verdict.where}" if verdict.where else ""
     if verdict.kind != "assertion":
         return _paragraph(f"{verdict.message}{at}", 2)
-    said, _, test = verdict.message.partition("\nassert ")
-    if not test and said.startswith("assert "):
-        said, test = "", said.removeprefix("assert ")
-    compared = test.splitlines()[0] if test else ""
+    said, _, test = f"\n{verdict.message}".partition("\nassert ")
+    compared = next(iter(test.splitlines()), "")
     if not compared.startswith("seen "):
-        compared = f"not so: {compared}" if compared else ""
-    said = " ".join(said.split())
-    return _paragraph(": ".join(part for part in (compared, said) if part), 3)
+        failed = [
+            a.test
+            for a in ast.walk(function)
+            if isinstance(a, ast.Assert) and _has(a, verdict.line)
+        ]
+        compared = f"not so: {ast.unparse(failed[0])}" if failed and not said else ""
+    return _paragraph(": ".join(part for part in (compared, " ".join(said.split())) if part), 3)
 
 
 def compared(left: object, operator: str, right: object) -> list[str] | None:
@@ -147,6 +152,11 @@ def compared(left: object, operator: str, right: object) -> list[str] | None:
     if operator == "==":
         return [f"seen {_short(left)}, expected {_short(right)}"]
     return [f"seen {_short(left)}, expected it {operator} {_short(right)}"]
+
+
+def cut(line: str, width: int) -> str:
+    """A line that is too long, ended with an ellipsis."""
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def _short(value: object) -> str:
@@ -159,6 +169,8 @@ def where(pack: Pack, rule: Rule, program: Program, verdict: Verdict) -> str:
     for todo in todos(program.sources):
         if todo.rule == rule.id:
             return f"{shown(program, todo.file)}:{todo.line}  TODO: {todo.question}"
+    if verdict.where:
+        return shown(program, verdict.where)
     place = _scope(pack, rule)
     if place is None:
         return shown(program, "app.py")
@@ -212,10 +224,7 @@ def _line_of(text: str, name: str) -> int:
 
 
 def _paragraph(text: str, most: int) -> list[str]:
-    lines = textwrap.wrap(text, WIDTH - LABEL, break_long_words=True)
-    if len(lines) > most:
-        lines = [*lines[: most - 1], lines[most - 1][: WIDTH - LABEL - 2] + " …"]
-    return lines
+    return textwrap.wrap(text, WIDTH - LABEL, max_lines=max(most, 2), placeholder=" …")
 
 
 def _fold(lines: list[str], most: int) -> list[str]:
