@@ -1,0 +1,134 @@
+from sqlalchemy import exists, insert, literal, select, update
+
+
+async def test_link_by_relationship_or_flush_first(app, client, db):
+    """Every line of a basket is stored, and belongs to its order."""
+    await db.add(app.Voucher(code="v"))
+
+    stored = await client.post(
+        "/orders", json={"customer": "ada", "skus": ["tea", "cup"], "voucher": "v"}
+    )
+    [order] = [order.id for order in await db.rows(app.Order)] or [None]
+    lines = [(line.sku, line.order_id) for line in await db.rows(app.Line)]
+
+    linked = [("tea", order), ("cup", order)]
+    assert (stored.status_code, lines) == (201, linked), "the lines have lost their order"
+
+
+async def test_save_all_or_nothing(app, client, db):
+    """A basket is stored with its lines and its voucher spent, or not at all."""
+    basket = {"customer": "ada", "skus": ["tea"], "voucher": "v"}
+
+    refused = await client.post("/orders", json=basket)
+    left_behind = await db.count(app.Order), await db.count(app.Line)
+    await db.add(app.Voucher(code="v"))
+    stored = await client.post("/orders", json=basket)
+
+    seen = refused.status_code, left_behind, stored.status_code, await db.count(app.Voucher)
+    assert seen == (409, (0, 0), 201, 0), "a refused basket left an order and its line behind"
+
+
+async def test_isolate_each_item_in_a_savepoint(app, client, db):
+    """A parcel that cannot be booked is reported and leaves nothing; the others are stored."""
+    await db.add(app.Product(sku="tea"), app.Parcel(code="old"))
+    parcels = [
+        {"code": "first", "skus": ["tea"]},
+        {"code": "half", "skus": ["tea", "unknown"]},
+        {"code": "old", "skus": ["tea"]},
+        {"code": "last", "skus": ["tea"]},
+    ]
+
+    booked = await client.post("/deliveries?truck=7", json=parcels)
+    report = booked.json() if booked.is_success else booked.status_code
+    codes = [parcel.code for parcel in await db.rows(app.Parcel)]
+    lines = await db.count(app.Line)
+
+    assert (report, codes, lines, await db.count(app.Delivery)) == (
+        {"refused": ["half", "old"]},
+        ["first", "last", "old"],
+        2,
+        1,
+    ), "a bad parcel took good ones with it, or left half of itself"
+
+
+async def test_give_the_transaction_one_owner(app, client, db):
+    """A voucher is stored when, and only when, the request that asked for it commits."""
+    await db.add(app.Product(sku="tea"))
+
+    refused = await client.post("/apologies?voucher=lone&present=unknown")
+    kept = await client.post("/apologies?voucher=kept&present=tea")
+    async with db.session() as session:
+        await session.scalar(select(app.Product))
+        await app.give_voucher(session, "never")
+
+    codes = [voucher.code for voucher in await db.rows(app.Voucher)]
+
+    seen = refused.status_code, kept.status_code, codes
+    assert seen == (409, 201, ["kept"]), "a service ended its caller's transaction"
+
+
+async def test_update_in_sql(app, client, db):
+    """Two sales at once count as two, and the last piece is sold once."""
+    await db.add(app.Product(sku="tea", left=10), app.Product(sku="cup", left=1))
+    tea, cup = app.Product.sku == "tea", app.Product.sku == "cup"
+    rival = update(app.Product).where(app.Product.left >= 1).values(left=app.Product.left - 1)
+
+    alone = await client.post("/products/tea/sales")
+    async with db.rival(rival.where(tea)):
+        raced = await client.post("/products/tea/sales")
+    async with db.rival(rival.where(cup)):
+        await client.post("/products/cup/sales")
+    sold_out = await client.post("/products/cup/sales")
+    left = {product.sku: product.left for product in await db.rows(app.Product)}
+
+    seen = alone.status_code, raced.status_code, left["tea"]
+    # Who counts versions refuses the sale that came second.
+    assert seen in [(200, 200, 7), (200, 409, 8)], "one of two sales was lost"
+    assert (sold_out.status_code, left["cup"]) == (409, 0), "more was sold than there was"
+
+
+async def test_make_retries_idempotent(app, start, db):
+    """The same payment sent again is answered as before and booked once."""
+    client, second_worker = await start(), await start()
+    payment = {"customer": "ada", "cents": 500}
+    keys = {name: {"Idempotency-Key": name} for name in ("one", "two")}
+    values = select(literal("two"), literal("ada"), literal(500))
+    rival = insert(app.Payment).from_select(
+        ["key", "customer", "cents"],
+        values.where(~exists().where(app.Payment.key == "two")),
+    )
+
+    paid = await client.post("/payments", json=payment, headers=keys["one"])
+    replayed = await second_worker.post("/payments", json=payment, headers=keys["one"])
+    other = await client.post("/payments", json=payment | {"cents": 7}, headers=keys["one"])
+    async with db.rival(rival):
+        raced = await client.post("/payments", json=payment, headers=keys["two"])
+    booked = [(payment.key, payment.cents) for payment in await db.rows(app.Payment)]
+
+    answers = [(reply.status_code, reply.text) for reply in (paid, replayed)]
+    assert answers == [(201, paid.text)] * 2, "the retry was not answered as the payment was"
+    assert other.status_code == 409, "another payment passed under a used key"
+    assert (raced.status_code, booked) == (201, [("one", 500), ("two", 500)]), "a race failed"
+
+
+async def test_skip_duplicates_in_the_insert(app, client, db):
+    """An import stores what is new and counts it, whatever another import does meanwhile."""
+    await db.add(app.Product(sku="old"))
+    rival = insert(app.Product).from_select(
+        ["sku", "left"],
+        select(literal("raced"), literal(0)).where(~exists().where(app.Product.sku == "raced")),
+    )
+    # asyncpg sends 32,767 arguments at most; every product has two.
+    many = 17_000 if db.engine.dialect.name == "postgresql" else 2
+    price_list = ["old", "new", "new", *(f"sku {number}" for number in range(many))]
+
+    imported = await client.post("/products", json=price_list)
+    async with db.rival(rival):
+        raced = await client.post("/products", json=["raced", "late"])
+    empty = await client.post("/products", json=[])
+    stored = {product.sku for product in await db.rows(app.Product)}
+
+    report = imported.json() if imported.is_success else imported.status_code
+    assert report == {"inserted": 1 + many}, "the duplicates were not skipped, or were counted"
+    assert (raced.status_code, {"raced", "late"} <= stored) == (200, True), "a racing import failed"
+    assert (empty.status_code < 500, len(stored)) == (True, 4 + many), "an empty list crashed"
