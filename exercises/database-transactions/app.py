@@ -200,7 +200,7 @@ def create_app(engine: AsyncEngine) -> FastAPI:
 
     @app.post("/products")
     async def import_products(skus: list[str], session: SessionDep) -> dict[str, int]:
-        rows = [{"sku": sku} for sku in skus]
+        rows = [{"sku": sku} for sku in sorted(skus)]
         # TODO skip-duplicates-in-the-insert: what if another import stores one of them just now?
         known = set(await session.scalars(select(Product.sku)))
         session.add_all(Product(**row) for row in rows if row["sku"] not in known)

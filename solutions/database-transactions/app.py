@@ -198,7 +198,7 @@ def create_app(engine: AsyncEngine) -> FastAPI:
 
     @app.post("/products")
     async def import_products(skus: list[str], session: SessionDep) -> dict[str, int]:
-        rows = [{"sku": sku} for sku in skus]
+        rows = [{"sku": sku} for sku in sorted(skus)]
         if not rows:
             return {"inserted": 0}
         insert = insert_into(session, Product).on_conflict_do_nothing()
