@@ -25,6 +25,7 @@ from sqlalchemy.util import await_only
 from proven_backend import postgresql
 from proven_backend.story import Story, brief, one_line
 
+READ = re.compile(r"\s*(SELECT|WITH)\b", re.I)
 WRITE = re.compile(
     r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE))\b", re.S | re.I
 )
@@ -99,30 +100,30 @@ class Observer:
         event.remove(self.engine.sync_engine, "commit", fail)
 
     @asynccontextmanager
-    async def rival(self, statement: Executable) -> AsyncIterator[None]:
+    async def rival(self, statement: Executable, after_read: bool = False) -> AsyncIterator[None]:
         """Right before the app's first write in the block, another connection commits `statement`.
 
-        It waits for no lock: where the app holds one, or writes nothing, it commits at the end of
-        the block.
+        With `after_read` right after its first SELECT. It waits for no lock: where the app holds
+        one, or does not come to that point, it commits at the end of the block.
         """
+        moment = "after_cursor_execute" if after_read else "before_cursor_execute"
+        wanted = READ if after_read else WRITE
         waiting, late = [statement], list[Executable]()
 
-        def before(_conn: Any, _cursor: Any, sql: str, *_: Any) -> None:
-            if waiting and WRITE.match(sql):
-                change = waiting.pop()
-                try:
-                    await_only(self._at_once(change))
-                except SQLAlchemyError:
-                    late.append(change)
-                else:
-                    write = self.story.events.pop()  # the app's own, which follows
-                    said = brief(str(change), ())
-                    self.story.tell("rival", f"another connection commits: {said}")
-                    self.story.events.append(write)
+        def meet(_conn: Any, _cursor: Any, sql: str, *_: Any) -> None:
+            if not waiting or not wanted.match(sql):
+                return
+            change = waiting.pop()
+            try:
+                await_only(self._at_once(change))
+            except SQLAlchemyError:
+                late.append(change)
+            else:
+                self.story.tell_rival(brief(str(change), ()), before_last=not after_read)
 
-        event.listen(self.engine.sync_engine, "before_cursor_execute", before)
+        event.listen(self.engine.sync_engine, moment, meet)
         yield
-        event.remove(self.engine.sync_engine, "before_cursor_execute", before)
+        event.remove(self.engine.sync_engine, moment, meet)
         for change in waiting + late:
             await self.execute(change)
 

@@ -45,6 +45,12 @@ class Story:
         """Adds an event of a kind; its text is the kind where none is given."""
         self.events.append(Event(kind, text or kind, self.line(), sql))
 
+    def tell_rival(self, statement: str, before_last: bool) -> None:
+        """Adds what another connection committed, before or after the app's last event."""
+        last = [self.events.pop()] if before_last else []
+        self.tell("rival", f"another connection commits: {statement}")
+        self.events += last
+
     def order(self, *kinds: str) -> list[str]:
         """The kinds of the events so far, in order, of those kinds only."""
         return [event.kind for event in self.events if event.kind in kinds]
@@ -65,6 +71,8 @@ class Story:
             _conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
         ) -> None:
             kind = statement.split(maxsplit=1)[0].upper() if statement.strip() else "sql"
+            if kind == "BEGIN" and self.order("BEGIN"):  # such as BEGIN IMMEDIATE
+                self.events[-1] = Event(kind, statement, self.line())
             if kind in {"BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "PRAGMA"}:
                 return
             given = f"{len(parameters)} rows" if many else parameters
