@@ -273,7 +273,8 @@ class Grading:
             )
         write("")
         if self.next is None:
-            write("All graded rules pass.")
+            left = len(terminalreporter.stats.get("deselected", []))
+            write("All graded rules pass." + (f" {left} were not graded." if left else ""))
         else:
             for line in self.what_next(*self.next):
                 write(line)

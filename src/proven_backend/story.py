@@ -71,7 +71,7 @@ class Story:
             _conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
         ) -> None:
             kind = statement.split(maxsplit=1)[0].upper() if statement.strip() else "sql"
-            if kind == "BEGIN" and self.order("BEGIN"):  # such as BEGIN IMMEDIATE
+            if kind == "BEGIN" and self.events and self.events[-1].kind == kind:
                 self.events[-1] = Event(kind, statement, self.line())
             if kind in {"BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "PRAGMA"}:
                 return
