@@ -4,23 +4,21 @@ Everything that decides is bound before the program's code is imported, and a ch
 if its own last line was reached: patching pytest afterwards gains nothing.
 """
 
-import asyncio
 import functools
 import inspect
 import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType, ModuleType, TracebackType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from proven_backend import sandbox
+from proven_backend import frames, sandbox
 from proven_backend.loading import load
 from proven_backend.programs import Program
 from proven_backend.story import Story, one_line
@@ -101,7 +99,7 @@ class Child:
                     raise ImportError(f"app.py defines no {name}: every exercise's app.py has one")
         except BaseException as error:  # noqa: BLE001 - a stranger's code may raise anything
             self.verdict.kind = "load"
-            self.verdict.message = load_sentence(error, self.frame_of(error.__traceback__))
+            self.verdict.message = load_sentence(error, frames.innermost(error.__traceback__))
             if isinstance(error, NotImplementedError):
                 self.note(error)
             self.end()
@@ -129,17 +127,15 @@ class Child:
             if not verdict.passed and call and call.excinfo:
                 self.explain(item, original, call.excinfo)
             elif not verdict.passed:
-                verdict.kind, verdict.message = (
-                    "crash",
-                    "the check was kept from running to its end",
-                )
+                verdict.kind = "crash"
+                verdict.message = "the check was kept from running to its end"
         finally:
             item.obj = original
             if CALL in item.stash:
                 del item.stash[CALL]
         verdict.events = [(e.kind, e.text, e.line) for e in story.events[-EVENTS:]]
         for crash in story.crashes:
-            verdict.where = self.frame_of(crash.__traceback__) or verdict.where
+            verdict.where = frames.innermost(crash.__traceback__) or verdict.where
             self.note(crash)
         self.end()
 
@@ -170,95 +166,29 @@ class Child:
             verdict.kind, verdict.message = "assertion", str(error)
         else:
             verdict.kind, verdict.message = "crash", escape_sentence(error)
-            verdict.where = self.frame_of(excinfo.tb)
+            verdict.where = frames.innermost(excinfo.tb)
             self.note(error)
         if self.config.option.tbstyle != NO_TRACEBACK:
             verdict.traceback = str(item.repr_failure(excinfo))
 
     def note(self, error: BaseException) -> None:
         """Records programming errors that the program itself raised, and what it left undone."""
-        for each in chain(error):
-            frames = list(traceback.walk_tb(each.__traceback__))
-            if not frames or not self.is_ours(frames[-1][0]):
-                continue
-            frame, line = frames[-1]
-            if isinstance(each, PROGRAMMING_ERRORS):
-                self.verdict.errors.append(f"{one_line(each)} ({self.place(frame, line)})")
-            elif isinstance(each, NotImplementedError):
-                file = frame.f_code.co_filename.removeprefix(f"{self.program.folder}/")
-                self.verdict.unfinished.append((file, line))
-
-    def is_ours(self, frame: FrameType) -> bool:
-        """Whether a frame runs the program's code."""
-        return frame.f_code.co_filename.startswith(f"{self.program.folder}/")
-
-    def place(self, frame: FrameType, line: int) -> str:
-        """file:line of a frame of the program, its file relative to the program's folder."""
-        return f"{frame.f_code.co_filename.removeprefix(self.program.folder + '/')}:{line}"
-
-    def frame_of(self, tb: TracebackType | None) -> str:
-        """file:line of the innermost frame of the program in a traceback, or nothing."""
-        ours = [self.place(f, n) for f, n in traceback.walk_tb(tb) if self.is_ours(f)]
-        return ours[-1] if ours else ""
+        for each in frames.chain(error):
+            place = frames.raised_at(each)
+            if place and isinstance(each, PROGRAMMING_ERRORS):
+                self.verdict.errors.append("{} ({}:{})".format(one_line(each), *place))
+            elif place and isinstance(each, NotImplementedError):
+                self.verdict.unfinished.append(place)
 
     def hang(self, _signal: int, frame: FrameType | None) -> None:
         """The time is up: says where the program is, and ends the process."""
-        stacks = [(f, n) for f, n in traceback.walk_stack(frame) if self.is_ours(f)]
-        if not stacks:
-            waiting = [place for place in awaited() if self.is_ours(place[0])]
-            threads = [
-                (f, n)
-                for top in sys._current_frames().values()
-                for f, n in traceback.walk_stack(top)
-                if self.is_ours(f)
-            ]
-            stacks = threads[:1] or waiting[-1:]
-        self.verdict.kind = "hang"
-        self.verdict.where = self.place(*stacks[0]) if stacks else ""
+        self.verdict.kind, self.verdict.where = "hang", frames.now(frame)
         self.verdict.message = f"it still ran after {self.limit:g} s"
         if story := self.config.stash.get(STORY, None):
             self.verdict.line = story.line()
             self.verdict.events = [(e.kind, e.text, e.line) for e in story.events[-EVENTS:]]
         self.end()
         self.exit(0)
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception, those in its groups, and what led to them."""
-    seen = set[int]()
-    queue = [error]
-    while queue:
-        each = queue.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        queue += [each.__cause__, each.__context__]
-        if isinstance(each, BaseExceptionGroup):
-            queue += each.exceptions
-
-
-def awaited() -> Iterator[tuple[FrameType, int]]:
-    """The frames in which this loop's tasks wait, outermost first."""
-    try:
-        tasks = asyncio.all_tasks()
-    except RuntimeError:
-        return
-    for task in tasks:
-        coroutine: Any = task.get_coro()
-        while coroutine is not None:
-            for prefix in ("cr", "gi", "ag"):
-                frame = getattr(coroutine, f"{prefix}_frame", None)
-                if frame is not None:
-                    yield frame, frame.f_lineno
-            coroutine = next(
-                (
-                    getattr(coroutine, name)
-                    for name in ("cr_await", "gi_yieldfrom", "ag_await")
-                    if getattr(coroutine, name, None) is not None
-                ),
-                None,
-            )
 
 
 def load_sentence(error: BaseException, where: str) -> str:

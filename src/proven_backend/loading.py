@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 
 from proven_backend.programs import Program
 
@@ -14,6 +14,7 @@ PACKAGE = "graded"
 
 class _Memory(MetaPathFinder, InspectLoader):
     def __init__(self, program: Program) -> None:
+        self.folder = program.folder
         self.files = {PACKAGE: ("", "")}
         for path, text in program.sources.items():
             parts = path.removesuffix(".py").split("/")
@@ -21,7 +22,7 @@ class _Memory(MetaPathFinder, InspectLoader):
             for parent in parents:
                 self.files.setdefault(parent, ("", ""))
             name = parts[:-1] if parts[-1] == "__init__" else parts
-            self.files[".".join([PACKAGE, *name])] = (f"{program.folder}/{path}", text)
+            self.files[".".join([PACKAGE, *name])] = (path, text)
         self.packages = {name.rpartition(".")[0] for name in self.files} | {PACKAGE}
         self.packages |= {n for n, (f, _) in self.files.items() if f.endswith("__init__.py")}
 
@@ -31,7 +32,8 @@ class _Memory(MetaPathFinder, InspectLoader):
         if fullname not in self.files:
             return None
         file = self.files[fullname][0]
-        spec = ModuleSpec(fullname, self, origin=file or None, is_package=self.is_package(fullname))
+        spec = ModuleSpec(fullname, self, loader_state=file, is_package=self.is_package(fullname))
+        spec.origin = f"{self.folder}/{file}" if file else None
         spec.has_location = bool(file)
         return spec
 
@@ -43,10 +45,17 @@ class _Memory(MetaPathFinder, InspectLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         file, text = self.files[fullname]
-        return compile(text, file or f"<{fullname}>", "exec", dont_inherit=True)
+        return compile(text, f"{self.folder}/{file}", "exec", dont_inherit=True)
 
 
 def load(program: Program) -> ModuleType:
     """Imports the program's ``app`` module; whatever its code raises passes through."""
     sys.meta_path.insert(0, _Memory(program))
     return importlib.import_module(f"{PACKAGE}.app")
+
+
+def graded_file(frame: FrameType) -> str:
+    """The file of the program, relative to its folder, that a frame runs; nothing elsewhere."""
+    spec = frame.f_globals.get("__spec__")
+    ours = isinstance(spec, ModuleSpec) and isinstance(spec.loader, _Memory)
+    return str(spec.loader_state) if ours else ""

@@ -4,14 +4,12 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from proven_backend.loading import PACKAGE
+from proven_backend import frames
 
 Message = MutableMapping[str, Any]
 ASGIApp = Callable[
@@ -117,20 +115,11 @@ class Story:
                 await app(scope, receive, told)
             except Exception as error:
                 self.crashes.append(error)
-                self.tell("crash", f"crashed: {one_line(error)}{_place(error)}")
+                place = frames.innermost(error.__traceback__)
+                self.tell("crash", f"crashed: {one_line(error)}{f' at {place}' if place else ''}")
                 raise
 
         return recorded
-
-
-def _place(error: BaseException) -> str:
-    """Where in the code under grade an exception passed last, for the end of a line."""
-    ours = [
-        f" at {Path(frame.f_code.co_filename).name}:{line}"
-        for frame, line in walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").startswith(f"{PACKAGE}.")
-    ]
-    return ours[-1] if ours else ""
 
 
 def one_line(error: BaseException) -> str:
