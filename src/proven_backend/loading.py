@@ -57,5 +57,6 @@ def load(program: Program) -> ModuleType:
 def graded_file(frame: FrameType) -> str:
     """The file of the program, relative to its folder, that a frame runs; nothing elsewhere."""
     spec = frame.f_globals.get("__spec__")
-    ours = isinstance(spec, ModuleSpec) and isinstance(spec.loader, _Memory)
-    return str(spec.loader_state) if ours else ""
+    if isinstance(spec, ModuleSpec) and isinstance(spec.loader, _Memory):
+        return str(spec.loader_state)
+    return ""
