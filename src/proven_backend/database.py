@@ -119,7 +119,7 @@ class Observer:
             except SQLAlchemyError:
                 late.append(change)
             else:
-                self.story.tell_rival(brief(str(change), ()), before_last=not after_read)
+                self.story.tell_rival(brief(str(change)), before_last=not after_read)
 
         event.listen(self.engine.sync_engine, moment, meet)
         yield

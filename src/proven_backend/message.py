@@ -72,34 +72,34 @@ def check_function(file: Path, name: str) -> CheckFunction:
 def _action(function: CheckFunction, verdict: Verdict) -> ast.stmt | None:
     """The statement of the check that led to its failure.
 
-    For a failed assert the last one before it that binds a name of the assert and made the app do
-    something; failing that, the last that did either.
+    For a failed assert the last one before it that made the app act and bound a name of the
+    assert, directly or by way of others; one in which the app crashed goes first.
     """
     before: list[ast.stmt] = []
     for statement in function.body:
-        if _has(statement, verdict.line):
-            if not isinstance(statement, ast.Assert):
-                return statement
-            used = {n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)}
-            binding = [s for s in before if used & _bound(s)]
+        if not _has(statement, verdict.line):
+            before += [statement] if not isinstance(statement, ast.Assert) else []
+        elif isinstance(statement, ast.Assert):
             busy = [s for s in before if any(_has(s, line) for *_, line in verdict.events)]
-            both = [s for s in binding if s in busy]
-            return (both or busy or binding or before or [statement])[-1]
-        if not isinstance(statement, ast.Assert):
-            before.append(statement)
+            crashed = [line for kind, _, line in verdict.events if kind == "crash"]
+            used = _names(statement.test, ast.Load)
+            for each in reversed(before):
+                if used & _names(each, ast.Store) and each not in busy:
+                    used |= _names(each, ast.Load)
+            meant = [s for s in busy if used & _names(s, ast.Store)]
+            worst = [s for s in meant if any(_has(s, line) for line in crashed)]
+            return (worst or meant or busy or before or [statement])[-1]
+        else:
+            return statement
     return None
+
+
+def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
 
 
 def _has(statement: ast.stmt, line: int) -> bool:
     return statement.lineno <= line <= (statement.end_lineno or 0)
-
-
-def _bound(statement: ast.stmt) -> set[str]:
-    return {
-        node.id
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
 
 
 def _done(file: Path, action: ast.stmt | None) -> list[str]:

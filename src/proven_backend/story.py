@@ -73,7 +73,7 @@ class Story:
                 self.events[-1] = Event(kind, statement, self.line())
             if kind in {"BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "PRAGMA"}:
                 return
-            given = f"{len(parameters)} rows" if many else parameters
+            given = f"({len(parameters)} rows)" if many else repr(parameters)
             self.tell("sql", brief(statement, given), statement)
 
         for name, kind in {
@@ -131,7 +131,7 @@ def one_line(error: BaseException) -> str:
     return f"{name}: {first}"[:160].removesuffix(": ")
 
 
-def brief(statement: str, parameters: object) -> str:
+def brief(statement: str, parameters: str = "") -> str:
     """A statement on one line, without its column lists, and its parameters."""
     text = " ".join(statement.split())
     text = re.sub(r"^SELECT .*? FROM ", "SELECT … FROM ", text)
@@ -139,5 +139,5 @@ def brief(statement: str, parameters: object) -> str:
         r"^(INSERT INTO \S+) \(.*?\) VALUES .*?(?= ON CONFLICT| RETURNING|$)", r"\1 …", text
     )
     text = re.sub(r" RETURNING .*", "", text)
-    given = "" if parameters in ((), {}, []) else f" {parameters!r}"
+    given = "" if parameters in {"()", "{}", "[]", ""} else f" {parameters}"
     return text[:200] + given[:100]
