@@ -1,8 +1,10 @@
 """The order desk, and what it answers when something goes wrong.
 
 Customers order and cancel, the warehouse prints labels. The web shop at https://shop.example shows
-the replies to people, the mobile app branches on them as RFC 9457 says, and whoever is on call
-finds in the log what a customer reports by the id in the reply.
+the replies to people. The mobile app branches on them as RFC 9457 says: `type` is a URI for each
+kind of error (about:blank where the status says all), `title` is for people, and `status` repeats
+the status. Whoever is on call looks for the id that a customer read in a 500, in its body or in a
+header, and finds the one log entry with the stack.
 
 There already: tables, routes and the shop's errors. An AppError knows the status, the kind and the
 title that a client may read; its text is a note for the log and may name what no client should
