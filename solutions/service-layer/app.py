@@ -7,6 +7,7 @@ its callers must be able to tell refusals apart, undo what they began, and go on
 
 There already: models.py with the tables (`email` and `card` are unique), the routes and the answers
 to the shop's errors in this file, one session a request that is committed before the reply.
+The shop runs on SQLite and on PostgreSQL, with the drivers aiosqlite and asyncpg.
 Seam: `create_app(engine, *, hasher)`, the slow function that turns a password into what is stored.
 """
 

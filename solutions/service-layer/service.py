@@ -30,8 +30,11 @@ class TakenError(ShopError):
     """Another customer has this value of `field`."""
 
     def __init__(self, field: str) -> None:
-        super().__init__(f"{field} is taken")
+        super().__init__(field)
         self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.field} is taken"
 
 
 def hash_password(password: str) -> str:
@@ -93,7 +96,7 @@ class OrderService:
         self._session = session
 
     async def place(self, customer_id: int, sku: str) -> Order:
-        """Takes one piece from the stock and stores the order. Raises SoldOutError."""
+        """Takes one piece from the stock and stores the order, with its id. Raises SoldOutError."""
         left = await self._session.scalar(
             update(Stock)
             .where(Stock.sku == sku, Stock.left > 0)
