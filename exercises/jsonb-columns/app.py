@@ -4,7 +4,10 @@ A product has details, a customer has preferences, an order may have a slot for 
 is one JSON column. The shop is developed on SQLite and sells on PostgreSQL. Its staff complain:
 the reply shows their change, and the next day it is gone.
 
-The routes are there. Mend the columns and what the routes do with them:
+The routes are there. Mend the columns and what the routes do with them. Every route is to run on
+both databases (`engine.dialect.name` is "sqlite" or "postgresql"), and one that changes keys of a
+document replies with the whole document. The database compares only `details`; the other JSON
+columns are to be stored in the same way, though no check asks for it.
 
 POST /products                     store a product; refuse details of another shape with 422
 POST /products/{sku}/tags/{tag}    add a tag
