@@ -4,11 +4,14 @@ Ada and Ben order tea here. A gateway has checked who calls and sends the name i
 `customer`. The dependency `open_session` commits once, when the route is done. Scripts and
 workers use the same repository in a session of their own, without any route.
 
-Ready: the models, the routes, the session. Yours: the methods of `OrderRepository`; keep their
-names and arguments. `cart` finds the open order, `search` looks for a term in notes and addresses
-and shows no lines, `change` gets whatever JSON object the web form or the courier sent, `cancel`
-and `set_quantity` answer None where this customer has no such order or line. An order's `total`
-is what its lines cost. No seams: `create_app(engine)` is all.
+Ready: the models, the routes, the session, and `SORTS`, the keys by which a client may sort.
+Yours: the methods of `OrderRepository(session, customer)`; keep their names and arguments.
+`get`, `cart`, `cancel` and `set_quantity` answer None where this customer has no such order, or
+that order no such line. Only what `get` answers is shown with its lines. `search` finds the orders
+that hold the term in their note or address as it was typed; a sort key that `SORTS` lacks sorts by
+id. `change` gets whatever JSON object the web form or the courier sent: it stores note and address,
+empty ones too, keeps what is not sent, and ignores every other name. An order's `total` is what its
+lines cost.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -76,7 +79,7 @@ class OrderRepository:
         return order
 
     async def cart(self) -> Order | None:
-        """Find the order that is still open."""
+        """Find the order that is still open, without its lines."""
         query = select(Order).where(Order.customer == self.customer, Order.status == "open")
         return await self.session.scalar(query.order_by(Order.id).limit(1))
 
@@ -86,7 +89,7 @@ class OrderRepository:
         return await self.session.scalar(query.options(selectinload(Order.lines)))
 
     async def cancel(self, order_id: int) -> Order | None:
-        """Cancel one order and answer it."""
+        """Cancel one order and answer it, without its lines."""
         mine = (Order.id == order_id) & (Order.customer == self.customer)
         change = update(Order).where(mine).values(status="cancelled")
         return await self.session.scalar(change.returning(Order))
@@ -99,7 +102,7 @@ class OrderRepository:
         return order
 
     async def set_quantity(self, order_id: int, line_id: int, quantity: int) -> Order | None:
-        """Change how many of one line's product are ordered."""
+        """Change how many of one line's product are ordered, and the total with it."""
         order = await self.get(order_id)
         line = next((line for line in order.lines if line.id == line_id), None) if order else None
         if order is None or line is None:
