@@ -13,6 +13,10 @@ commits and closes. Mend that, and keep the routes, their status codes and their
 `supplier(sku)`           asks a supplier, slow; gives a Delivery that is not stored yet
 `mail(invoice_id)`        sends an invoice, slow
 `tick()`                  waits until it is time to look at an order's status again
+
+Tasks may open sessions from `sessions`. A small shop runs this on SQLite, a large one on
+PostgreSQL: both must work, and on SQLite units of work may wait for each other. Somebody may delete
+an invoice while its mail goes out: its task may fail. What a failed `charge` leaves is not asked.
 """
 
 import asyncio
