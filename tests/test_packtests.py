@@ -179,6 +179,14 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         lambda pack: write(pack / "skills/orders/references/more.md", "# More\n"),
         "skills/orders/SKILL.md: references/more.md is not named",
     ),
+    "a reference without a page": (
+        lambda pack: write(pack / "skills/orders/references/more.md", "# More\n"),
+        "docs/orders/more.md does not include skills/orders/references/more.md: make it do so",
+    ),
+    "a head of another layout": (
+        replaced(SKILL, "\n# Orders\n", "# Orders\n"),
+        "skills/orders/SKILL.md: lay its head out as name, description",
+    ),
     "a link out of a skill": (
         appended(SKILL, "\nSee [more](../prices/SKILL.md).\n"),
         "links to ../prices/SKILL.md: name it in code font",

@@ -13,6 +13,7 @@ from proven_backend.pack import FRONTMATTER, Pack, PackError, check_names, todos
 
 PACK_TESTS: dict[str, Callable[[Pack], Iterator[str]]] = {}
 MOST_RULES, MOST_TOKENS, CHARACTERS_A_TOKEN = 7, 5_000, 4
+FIRST_LINE = 7  # of a SKILL.md that a page shows: the head above it is for agents
 DESCRIPTION = re.compile(r"Use when [^#<>]{100,290}")
 
 
@@ -160,6 +161,8 @@ def skills_load(pack: Pack, topic: str) -> Iterator[str]:
     if not isinstance(front, dict) or not {"name", "description"} <= front.keys():
         yield f"{where}: begin with frontmatter that holds name and description"
         return
+    if not re.match(r"---\nname: .+\ndescription: .+\n---\n\n# .+\n\n", text):
+        yield f"{where}: lay its head out as name, description, '---', blank, '# Title', blank"
     if front["name"] != topic:
         yield f"{where}: name is {front['name']}: it must be {topic}"
     description = str(front["description"])
@@ -188,12 +191,17 @@ def docs_are_current(pack: Pack) -> Iterator[str]:
         page = pack.root / "docs" / f"{topic}.md"
         text = page.read_text() if page.is_file() else ""
         for part in (
-            f"skills/{topic}/SKILL.md",
+            f"skills/{topic}/SKILL.md:{FIRST_LINE}:",
             f"exercises/{topic}/app.py",
             f"checks/test_{topic}.py",
         ):
             if f'--8<-- "{part}"' not in text:
                 yield f'docs/{topic}.md does not include {part}: add the line --8<-- "{part}"'
+        for reference in pack.skill(topic).parent.glob("references/*.md"):
+            page = pack.root / "docs" / topic / reference.name
+            part = f"skills/{topic}/references/{reference.name}"
+            if not page.is_file() or f'--8<-- "{part}"' not in page.read_text():
+                yield f"docs/{topic}/{reference.name} does not include {part}: make it do so"
     for file, content in generate.generated(pack).items():
         if not file.is_file() or file.read_text() != content:
             yield f"{file.relative_to(pack.root)} is stale: run proven generate"
