@@ -103,8 +103,6 @@ class Grading:
             )
             if mark:
                 self.left_out.append((rule_of(item), str(mark.args[0] if mark.args else "")))
-            if not config.option.prove:  # a stranger's deprecation is not the rule's concern
-                item.add_marker(pytest.mark.filterwarnings("ignore"))
             (left if mark else kept).append(item)
         if left:
             config.hook.pytest_deselected(items=left)
