@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
 
@@ -58,6 +57,8 @@ async def client(start: Start) -> AsyncClient:
 @pytest.fixture
 async def server(app: ModuleType, db: Observer) -> AsyncIterator[AsyncClient]:
     """A client of ``create_app(db.engine)`` behind a real uvicorn on the loopback interface."""
+    import uvicorn  # here: few checks need it, and it takes long to import
+
     service = db.story.wrap(app.create_app(db.engine))
     config = uvicorn.Config(service, host="127.0.0.1", port=0, log_config=None, lifespan="on")
     config.load()

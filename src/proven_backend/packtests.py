@@ -5,8 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-import yaml
-
 from proven_backend import generate, programs
 from proven_backend.message import check_function
 from proven_backend.pack import FRONTMATTER, Pack, PackError, check_names, todos
@@ -156,6 +154,8 @@ def skills_load(pack: Pack, topic: str) -> Iterator[str]:
     """The frontmatter is valid, the text is short enough, and references are named and there."""
     file = pack.skill(topic)
     text, where = file.read_text(), f"skills/{topic}/SKILL.md"
+    import yaml  # here: only a proof needs it
+
     match = FRONTMATTER.match(text)
     front = yaml.safe_load(match[1]) if match else None
     if not isinstance(front, dict) or not {"name", "description"} <= front.keys():
