@@ -2,13 +2,14 @@
 
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
+    Engine,
     Executable,
     NullPool,
     QueuePool,
@@ -20,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
 from proven_backend import postgresql
@@ -32,6 +34,9 @@ WRITE = re.compile(
 POOL = {"pool_size": 2, "max_overflow": 0, "pool_timeout": 1}
 
 
+T = TypeVar("T")
+
+
 class Observer:
     """Sees what is committed, through connections of its own; the fixture ``db``.
 
@@ -39,7 +44,7 @@ class Observer:
     connection, on SQLite 1 s to wait for a lock.
     """
 
-    def __init__(self, engine: AsyncEngine, own: AsyncEngine, story: Story) -> None:
+    def __init__(self, engine: AsyncEngine, own: AsyncEngine | Engine, story: Story) -> None:
         self.engine = engine
         self._own = own
         self.story = story
@@ -47,25 +52,39 @@ class Observer:
         self.statements = story.statements
         story.watch(engine)
 
+    async def _run(self, work: Callable[[Session], T]) -> T:
+        """What `work` returns on a session of the observer's own."""
+        if isinstance(self._own, Engine):  # SQLite: without a thread each look takes a third
+            with Session(self._own, expire_on_commit=False) as session:
+                return work(session)
+        async with AsyncSession(self._own, expire_on_commit=False) as own:
+            return await own.run_sync(work)
+
     async def add(self, *rows: object) -> None:
         """Stores objects of the app's classes, committed; their attributes stay readable."""
-        async with AsyncSession(self._own, expire_on_commit=False) as session, session.begin():
+
+        def store(session: Session) -> None:
             session.add_all(rows)
+            session.commit()
+
+        await self._run(store)
 
     async def rows(self, what: Any) -> list[Any]:
         """The committed objects of a class by primary key, or the rows of a statement."""
         statement = what
         if isinstance(what, type):
             statement = select(what).order_by(*inspect(what).primary_key)
-        async with AsyncSession(self._own) as session:
-            result = await session.execute(statement)
-            one_column = isinstance(statement, Select) and len(statement.column_descriptions) == 1
+        one_column = isinstance(statement, Select) and len(statement.column_descriptions) == 1
+
+        def read(session: Session) -> list[Any]:
+            result = session.execute(statement)
             return list(result.scalars().unique() if one_column else result)
+
+        return await self._run(read)
 
     async def scalar(self, statement: Executable) -> Any:
         """The first column of the first row, as committed; None where there is no row."""
-        async with AsyncSession(self._own) as session:
-            return await session.scalar(statement)
+        return await self._run(lambda session: session.scalar(statement))
 
     async def count(self, what: Any) -> int:
         """How many rows of a class, or of a statement, are committed."""
@@ -73,8 +92,12 @@ class Observer:
 
     async def execute(self, statement: Executable) -> None:
         """Another connection's change, committed."""
-        async with self._own.begin() as connection:
-            await connection.execute(statement)
+
+        def change(session: Session) -> None:
+            session.execute(statement)
+            session.commit()
+
+        await self._run(change)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -115,7 +138,7 @@ class Observer:
                 return
             change = waiting.pop()
             try:
-                await_only(self._at_once(change))
+                self._at_once(change)
             except SQLAlchemyError:
                 late.append(change)
             else:
@@ -127,14 +150,20 @@ class Observer:
         for change in waiting + late:
             await self.execute(change)
 
-    async def _at_once(self, statement: Executable) -> None:
-        impatient = create_async_engine(
-            self._own.url,
-            poolclass=NullPool,
-            connect_args={"timeout": 0}
-            if self._own.dialect.name == "sqlite"
-            else {"server_settings": {"lock_timeout": "10ms"}},
-        )
+    def _at_once(self, statement: Executable) -> None:
+        """Commits a statement without waiting for a lock; called from the app's own greenlet."""
+        if isinstance(self._own, Engine):
+            impatient = create_engine(
+                self._own.url, poolclass=NullPool, connect_args={"timeout": 0}
+            )
+            with impatient.begin() as connection:
+                connection.execute(statement)
+        else:
+            await_only(self._in_ten_ms(statement))
+
+    async def _in_ten_ms(self, statement: Executable) -> None:
+        options = {"server_settings": {"lock_timeout": "10ms"}}
+        impatient = create_async_engine(self._own.url, poolclass=NullPool, connect_args=options)
         async with impatient.begin() as connection:
             await connection.execute(statement)
 
@@ -149,16 +178,20 @@ async def sqlite(app: ModuleType, folder: Path, story: Story) -> AsyncIterator[O
     """An observer of a database file in `folder`, copied from a template of the app's tables."""
     template, file = folder / "template.db", folder / "shop.db"
     if not template.exists():
-        engine = create_engine(f"sqlite:///{template}")
-        app.Base.metadata.create_all(engine)
-        engine.dispose()
+        maker = create_engine(f"sqlite:///{template}", poolclass=NullPool)
+        app.Base.metadata.create_all(maker, checkfirst=False)
     for old in (file, Path(f"{file}-journal"), Path(f"{file}-wal"), Path(f"{file}-shm")):
         old.unlink(missing_ok=True)
     shutil.copyfile(template, file)
-    url = f"sqlite+aiosqlite:///{file}"
-    async with _observer(url, {"timeout": 1}, story) as observer:
-        event.listen(observer._own.sync_engine, "connect", _foreign_keys)
-        yield observer
+    patience = {"timeout": 1}
+    engine = create_async_engine(f"sqlite+aiosqlite:///{file}", connect_args=patience, **POOL)
+    own = create_engine(f"sqlite:///{file}", connect_args=patience)
+    event.listen(own, "connect", _foreign_keys)
+    try:
+        yield Observer(engine, own, story)
+    finally:
+        await engine.dispose()
+        own.dispose()
 
 
 def _foreign_keys(connection: Any, _record: object) -> None:
@@ -168,23 +201,13 @@ def _foreign_keys(connection: Any, _record: object) -> None:
 @asynccontextmanager
 async def on_postgresql(app: ModuleType, server: str, story: Story) -> AsyncIterator[Observer]:
     """An observer of a new PostgreSQL database with the app's tables."""
-
     url = await postgresql.create_database(server)
+    engine, own = create_async_engine(url, **POOL), create_async_engine(url)
     try:
-        async with _observer(url, {}, story) as observer:
-            async with observer._own.begin() as connection:
-                await connection.run_sync(app.Base.metadata.create_all)
-            yield observer
-    finally:
-        await postgresql.drop_database(url)
-
-
-@asynccontextmanager
-async def _observer(url: str, arguments: dict[str, Any], story: Story) -> AsyncIterator[Observer]:
-    engine = create_async_engine(url, connect_args=arguments, **POOL)
-    own = create_async_engine(url, connect_args=arguments)
-    try:
+        async with own.begin() as connection:
+            await connection.run_sync(app.Base.metadata.create_all, checkfirst=False)
         yield Observer(engine, own, story)
     finally:
         await engine.dispose()
         await own.dispose()
+        await postgresql.drop_database(url)
