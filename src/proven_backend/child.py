@@ -5,6 +5,7 @@ if its own last line was reached: patching pytest afterwards gains nothing.
 """
 
 import functools
+import gc
 import inspect
 import os
 import signal
@@ -63,6 +64,7 @@ class Child:
         self.printed = sandbox.silence()
         os.chdir(folder)
         sys.dont_write_bytecode = True
+        gc.disable()  # when something is collected must not decide a check
         self.config.stash[FOLDER] = folder
         if self.config.option.tbstyle == "auto":
             self.config.option.tbstyle = NO_TRACEBACK
