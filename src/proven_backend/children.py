@@ -23,7 +23,7 @@ from proven_backend.verdict import Verdict
 GRACE = 2.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """Checks to run on one program, and the verdicts so far, by the check's name.
 

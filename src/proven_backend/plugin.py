@@ -4,11 +4,9 @@ Named in pyproject.toml's ``addopts``, so that its options are known before any 
 """
 
 import asyncio
-import gc
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -135,20 +133,16 @@ class Grading:
         self.claims = [item for item in session.items if isinstance(item, proof.Claim)]
         jobs = self.jobs(session.items)
         if jobs:
-            self.warm_up()
-            if self.database == "postgresql":
-                try:
-                    self.config.stash[SERVER_URL] = postgresql.start()
-                except RuntimeError as error:
-                    raise pytest.UsageError(str(error)) from None
+            self.prepare()
         hidden = [self.pack.root / "solutions", self.pack.root / "skills"]
         children = Children(self.config, hidden, self.config.option.time_limit)
-        ended = {id(job) for job in jobs.values() if not job.left()}
-        ended.add(id(None))
-        pending = list(session.items)[::-1]
-        for job in chain([None], children.run([j for j in _unique(jobs.values()) if j.left()])):
-            ended.add(id(job))
-            while pending and id(jobs.get(pending[-1])) in ended:
+        ended = {None, *(job for job in jobs.values() if not job.left())}
+        pending = session.items[::-1]
+        for job in chain(
+            [None], children.run([j for j in dict.fromkeys(jobs.values()) if j.left()])
+        ):
+            ended.add(job)
+            while pending and jobs.get(pending[-1]) in ended:
                 item = pending.pop()
                 self.report(item, jobs.get(item))
                 if session.shouldfail:
@@ -157,10 +151,14 @@ class Grading:
                     raise session.Interrupted(session.shouldstop)
         return True
 
-    def warm_up(self) -> None:
-        """Runs one small app of the pack's own, so that no child imports the libraries again."""
+    def prepare(self) -> None:
+        """Loads what every child needs once, and starts the server where one is asked for."""
         asyncio.run(warm.run())
-        gc.freeze()  # or every child's first collection copies the pages of all that is loaded
+        if self.database == "postgresql":
+            try:
+                self.config.stash[SERVER_URL] = postgresql.start()
+            except RuntimeError as error:
+                raise pytest.UsageError(str(error)) from None
 
     def jobs(self, items: list[pytest.Item]) -> dict[pytest.Item, Job]:
         """What has to run for each item: its claim's job, or its topic's submission."""
@@ -302,7 +300,3 @@ def topic_of(item: pytest.Item) -> str:
 def rule_of(item: pytest.Item) -> str:
     """The rule of a check, by the name of its function."""
     return item.name.removeprefix("test_").replace("_", "-")
-
-
-def _unique(jobs: Iterable[Job]) -> list[Job]:
-    return list({id(job): job for job in jobs}.values())
