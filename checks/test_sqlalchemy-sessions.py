@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from httpx2 import ASGITransport, AsyncClient, Response
+from httpx2 import Response
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 
@@ -20,22 +20,6 @@ async def hang_up(request: Coroutine[Any, Any, Response], when: asyncio.Event) -
     ready.cancel()
     await asyncio.wait({sent, ready})
     return "hung up" if sent.cancelled() else f"told {sent.result().status_code}"
-
-
-def slow(client: AsyncClient, look: Callable[[], None]) -> AsyncClient:
-    """The client on a slow line: `look()` while a part of a reply waits to leave the app."""
-    service = client._transport.app
-
-    async def slowly(scope, receive, send):
-        async def leave(message):
-            if message.get("body"):
-                look()
-            await send(message)
-
-        await service(scope, receive, leave)
-
-    transport = ASGITransport(slowly, raise_app_exceptions=False)
-    return AsyncClient(transport=transport, base_url=client.base_url)
 
 
 async def test_commit_before_reply(app, client, db):
@@ -190,11 +174,11 @@ async def test_hold_connections_briefly(app, start, db):
         await asyncio.Event().wait()
 
     client = await start(tick=tick, charge=charge, supplier=supplier, mail=mail, reward=reward)
-    reader = slow(client, look=lambda: in_use["reader"].add(db.checked_out()))
     order = app.Order(sku="tea", price=5)
     await db.add(order, app.Stock(sku="tea", price=5, left=9))
 
-    await reader.get(f"/orders/{order.id}/status")
+    with db.each_part(lambda: in_use["reader"].add(db.checked_out())):
+        await client.get(f"/orders/{order.id}/status")
 
     assert dict(in_use) == {"reader": {0}, "tick": {0}}, (
         "connections in use while the stream waited for its slow reader, and for `tick`"

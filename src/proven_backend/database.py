@@ -122,6 +122,13 @@ class Observer:
         yield
         event.remove(self.engine.sync_engine, "commit", fail)
 
+    @contextmanager
+    def each_part(self, look: Callable[[], object]) -> Iterator[None]:
+        """Calls `look` in the block before each part of a reply's body leaves the app."""
+        self.story.looks.append(look)
+        yield
+        self.story.looks.remove(look)
+
     @asynccontextmanager
     async def rival(self, statement: Executable, after_read: bool = False) -> AsyncIterator[None]:
         """Right before the app's first write in the block, another connection commits `statement`.

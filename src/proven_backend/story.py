@@ -33,11 +33,15 @@ class Event:
 
 @dataclass
 class Story:
-    """Events in the order in which they happened, and the exceptions that left the app."""
+    """Events in the order in which they happened, and the exceptions that left the app.
+
+    `line` tells where the check is; `looks` are called before each part of a body leaves the app.
+    """
 
     line: Callable[[], int]
     events: list[Event] = field(default_factory=list)
     crashes: list[BaseException] = field(default_factory=list)
+    looks: list[Callable[[], object]] = field(default_factory=list)
 
     def tell(self, kind: str, text: str = "", sql: str = "") -> None:
         """Adds an event of a kind; its text is the kind where none is given."""
@@ -109,6 +113,8 @@ class Story:
             async def told(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     self.tell("reply", f"< {message['status']}")
+                for look in self.looks if message.get("body") else []:
+                    look()
                 await send(message)
 
             try:
