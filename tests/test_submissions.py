@@ -22,7 +22,7 @@ AT_IMPORT = {
         "while True: pass\n",
         "it did not answer for 4 s and was ended",
     ),
-    "no text": (b"\xff\xfe\x00", "cannot be read as Python text"),
+    "no text": (b"\xff\xfe\x00", "cannot be read as text"),
 }
 
 

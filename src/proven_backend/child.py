@@ -30,6 +30,7 @@ EVENTS = 300
 NO_TRACEBACK = "value"  # pytest's cheapest style: a long one of a failed request takes it 0.3 s
 APP = pytest.StashKey[ModuleType]()
 FOLDER = pytest.StashKey[Path]()
+PROGRAM = pytest.StashKey[Program]()
 STORY = pytest.StashKey[Story]()
 REPORTS = pytest.StashKey[list[pytest.TestReport]]()
 CALL = pytest.StashKey[pytest.CallInfo[None]]()
@@ -66,6 +67,7 @@ class Child:
         sys.dont_write_bytecode = True
         gc.disable()  # when something is collected must not decide a check
         self.config.stash[FOLDER] = folder
+        self.config.stash[PROGRAM] = self.program
         if self.config.option.tbstyle == "auto":
             self.config.option.tbstyle = NO_TRACEBACK
         sandbox.guard(folder, hidden)
@@ -96,9 +98,9 @@ class Child:
         self.begin("")
         try:
             app = load(self.program)
-            for name in ("create_app", "Base"):
+            for name in self.program.needs:
                 if not hasattr(app, name):
-                    raise ImportError(f"app.py defines no {name}: every exercise's app.py has one")
+                    raise ImportError(f"app.py defines no {name}: the exercise's app.py has one")
         except BaseException as error:  # noqa: BLE001 - a stranger's code may raise anything
             self.verdict.kind = "load"
             self.verdict.message = load_sentence(error, frames.innermost(error.__traceback__))

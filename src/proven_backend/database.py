@@ -5,12 +5,12 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     Engine,
     Executable,
+    MetaData,
     NullPool,
     QueuePool,
     Select,
@@ -48,6 +48,7 @@ class Observer:
         self.engine = engine
         self._own = own
         self.story = story
+        self.url = engine.url.render_as_string(hide_password=False)
         self.order = story.order
         self.statements = story.statements
         story.watch(engine)
@@ -181,15 +182,16 @@ class Observer:
 
 
 @asynccontextmanager
-async def sqlite(app: ModuleType, folder: Path, story: Story) -> AsyncIterator[Observer]:
-    """An observer of a database file in `folder`, copied from a template of the app's tables."""
-    template, file = folder / "template.db", folder / "shop.db"
-    if not template.exists():
+async def sqlite(tables: MetaData | None, folder: Path, story: Story) -> AsyncIterator[Observer]:
+    """An observer of a database file in `folder`, copied from a template of the tables."""
+    template, file = folder / "template.db", folder / ("empty.db" if tables is None else "shop.db")
+    if tables is not None and not template.exists():
         maker = create_engine(f"sqlite:///{template}", poolclass=NullPool)
-        app.Base.metadata.create_all(maker, checkfirst=False)
+        tables.create_all(maker, checkfirst=False)
     for old in (file, Path(f"{file}-journal"), Path(f"{file}-wal"), Path(f"{file}-shm")):
         old.unlink(missing_ok=True)
-    shutil.copyfile(template, file)
+    if tables is not None:
+        shutil.copyfile(template, file)
     patience = {"timeout": 1}
     engine = create_async_engine(f"sqlite+aiosqlite:///{file}", connect_args=patience, **POOL)
     own = create_engine(f"sqlite:///{file}", connect_args=patience)
@@ -206,13 +208,16 @@ def _foreign_keys(connection: Any, _record: object) -> None:
 
 
 @asynccontextmanager
-async def on_postgresql(app: ModuleType, server: str, story: Story) -> AsyncIterator[Observer]:
-    """An observer of a new PostgreSQL database with the app's tables."""
+async def on_postgresql(
+    tables: MetaData | None, server: str, story: Story
+) -> AsyncIterator[Observer]:
+    """An observer of a new PostgreSQL database with the tables."""
     url = await postgresql.create_database(server)
     engine, own = create_async_engine(url, **POOL), create_async_engine(url)
     try:
-        async with own.begin() as connection:
-            await connection.run_sync(app.Base.metadata.create_all, checkfirst=False)
+        if tables is not None:
+            async with own.begin() as connection:
+                await connection.run_sync(tables.create_all, checkfirst=False)
         yield Observer(engine, own, story)
     finally:
         await engine.dispose()

@@ -1,19 +1,26 @@
-"""The fixtures of the checks: ``app``, ``db``, ``start``, ``client`` and ``server``."""
+"""The fixtures of the checks: ``app``, ``db``, ``client`` and what else they ask for by name."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import importlib
+import shutil
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
+from sqlalchemy import MetaData
 
-from proven_backend.child import APP, FOLDER, STORY
+from proven_backend.child import APP, FOLDER, PROGRAM, STORY
 from proven_backend.database import Observer, on_postgresql, sqlite
+from proven_backend.loading import write
 from proven_backend.story import Story
 
 SERVER_URL = pytest.StashKey[str]()
+Serve = Callable[[FastAPI], Awaitable[AsyncClient]]
 Start = Callable[..., Awaitable[AsyncClient]]
 
 
@@ -26,26 +33,68 @@ def app(pytestconfig: pytest.Config) -> ModuleType:
 @pytest.fixture
 async def db(app: ModuleType, pytestconfig: pytest.Config) -> AsyncIterator[Observer]:
     """The database of this check, observed from outside: sees only what is committed."""
-    story, server = pytestconfig.stash[STORY], pytestconfig.stash.get(SERVER_URL, None)
+    async with _database(pytestconfig, app.Base.metadata) as observer:
+        yield observer
+
+
+@pytest.fixture
+async def empty(pytestconfig: pytest.Config) -> AsyncIterator[Observer]:
+    """Like ``db``, a second database, without any table."""
+    async with _database(pytestconfig, None) as observer:
+        yield observer
+
+
+@asynccontextmanager
+async def _database(config: pytest.Config, tables: MetaData | None) -> AsyncIterator[Observer]:
+    story, server = config.stash[STORY], config.stash.get(SERVER_URL, None)
     opened = (
-        on_postgresql(app, server, story)
+        on_postgresql(tables, server, story)
         if server
-        else sqlite(app, pytestconfig.stash[FOLDER], story)
+        else sqlite(tables, config.stash[FOLDER], story)
     )
     async with opened as observer:
         yield observer
 
 
 @pytest.fixture
-async def start(app: ModuleType, db: Observer) -> AsyncIterator[Start]:
-    """``client = await start(clock=fake)``: a client of ``create_app(db.engine, clock=fake)``."""
+def project(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The program's files in a folder of this check's own, which is the current one meanwhile.
+
+    What is imported from there, and what is added to sys.path, is gone afterwards.
+    """
+    folder = pytestconfig.stash[FOLDER] / "project"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    write(pytestconfig.stash[PROGRAM], folder)
+    monkeypatch.chdir(folder)
+    paths, known = sys.path.copy(), set(sys.modules)
+    importlib.invalidate_caches()
+    yield folder
+    sys.path[:] = paths
+    for name in set(sys.modules) - known:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}/"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+async def serve(pytestconfig: pytest.Config) -> AsyncIterator[Serve]:
+    """``client = await serve(service)``: a client of any FastAPI app over ASGI."""
     async with AsyncExitStack() as stack:
 
-        async def start(**seams: Any) -> AsyncClient:
-            service = app.create_app(db.engine, **seams)
-            return await stack.enter_async_context(_client(service, db.story))
+        async def serve(service: FastAPI) -> AsyncClient:
+            return await stack.enter_async_context(_client(service, pytestconfig.stash[STORY]))
 
-        yield start
+        yield serve
+
+
+@pytest.fixture
+async def start(app: ModuleType, db: Observer, serve: Serve) -> Start:
+    """``client = await start(clock=fake)``: a client of ``create_app(db.engine, clock=fake)``."""
+
+    async def start(**seams: Any) -> AsyncClient:
+        return await serve(app.create_app(db.engine, **seams))
+
+    return start
 
 
 @pytest.fixture

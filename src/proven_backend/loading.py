@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 
 from proven_backend.programs import Program
 
 PACKAGE = "graded"
+_written: list[Path] = []
 
 
 class _Memory(MetaPathFinder, InspectLoader):
@@ -17,6 +19,8 @@ class _Memory(MetaPathFinder, InspectLoader):
         self.folder = program.folder
         self.files = {PACKAGE: ("", "")}
         for path, text in program.sources.items():
+            if not path.endswith(".py"):
+                continue
             parts = path.removesuffix(".py").split("/")
             parents = [".".join([PACKAGE, *parts[:end]]) for end in range(1, len(parts))]
             for parent in parents:
@@ -54,9 +58,23 @@ def load(program: Program) -> ModuleType:
     return importlib.import_module(f"{PACKAGE}.app")
 
 
+def write(program: Program, folder: Path) -> None:
+    """Writes the program's files to an empty folder, for tools that read files."""
+    for name, text in program.sources.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    if folder not in _written:
+        _written.append(folder)
+
+
 def graded_file(frame: FrameType) -> str:
     """The file of the program, relative to its folder, that a frame runs; nothing elsewhere."""
     spec = frame.f_globals.get("__spec__")
     if isinstance(spec, ModuleSpec) and isinstance(spec.loader, _Memory):
         return str(spec.loader_state)
+    file = frame.f_code.co_filename
+    for folder in _written:
+        if file.startswith(f"{folder}/"):
+            return file.removeprefix(f"{folder}/")
     return ""

@@ -88,6 +88,12 @@ class Pack:
         """Where the topic's rules stand."""
         return self.root / "skills" / topic / "SKILL.md"
 
+    def task(self, kind: str, topic: str) -> Path:
+        """The file of a stub or solution (kind "exercises", "solutions") that holds the task."""
+        folder = self.root / kind / topic
+        module = folder / "app.py"
+        return module if module.is_file() else folder / "app" / "__init__.py"
+
     def checks(self, topic: str) -> Path:
         """Where the topic's checks stand."""
         return self.root / "checks" / f"test_{topic}.py"

@@ -37,14 +37,20 @@ def each_topic(test: Callable[[Pack, str], Iterator[str]]) -> Callable[[Pack], I
     return pack_test(whole)
 
 
+def with_task(pack: Pack, kind: str) -> set[str]:
+    """The topics that have a stub or solution (kind "exercises", "solutions")."""
+    folders = [folder.name for folder in (pack.root / kind).glob("*")]
+    return {name for name in folders if pack.task(kind, name).is_file()}
+
+
 @pack_test
 def topics_agree(pack: Pack) -> Iterator[str]:
     """Skills, exercises, solutions, checks, docs and the nav name the same topics."""
     topics = set(pack.topics())
     nav = set(re.findall(r"([a-z0-9-]+)\.md$", (pack.root / "mkdocs.yml").read_text(), re.M))
     places = {
-        "exercises": {f.parent.name for f in pack.root.glob("exercises/*/app.py")},
-        "solutions": {f.parent.name for f in pack.root.glob("solutions/*/app.py")},
+        "exercises": with_task(pack, "exercises"),
+        "solutions": with_task(pack, "solutions"),
         "checks": {f.stem.removeprefix("test_") for f in pack.root.glob("checks/test_*.py")},
         "docs": {f.stem for f in pack.root.glob("docs/*.md")} & topics,
         "mkdocs.yml's nav": nav & topics,
@@ -142,11 +148,14 @@ def stub_and_solution_agree(pack: Pack, topic: str) -> Iterator[str]:
         if todo.rule not in {hunk.rule for hunk in found}:
             yield f"exercises/{topic}/{todo.file}:{todo.line}: nothing differs below this TODO"
     for file in stub.sources:
+        if not file.endswith(".py"):
+            continue
         tasks = [ast.get_docstring(ast.parse(p.sources[file])) for p in (stub, solution)]
         if tasks[0] != tasks[1]:
             yield f"exercises/{topic}/{file}: its docstring is not the solution's: make it so"
-    if not ast.get_docstring(ast.parse(stub.sources.get("app.py", ""))):
-        yield f"exercises/{topic}/app.py: has no docstring: it is the task"
+    task = pack.task("exercises", topic)
+    if not ast.get_docstring(ast.parse(task.read_text())):
+        yield f"{task.relative_to(pack.root)}: has no docstring: it is the task"
 
 
 @each_topic
@@ -192,7 +201,7 @@ def docs_are_current(pack: Pack) -> Iterator[str]:
         text = page.read_text() if page.is_file() else ""
         for part in (
             f"skills/{topic}/SKILL.md:{FIRST_LINE}:",
-            f"exercises/{topic}/app.py",
+            pack.task("exercises", topic).relative_to(pack.root).as_posix(),
             f"checks/test_{topic}.py",
         ):
             if f'--8<-- "{part}"' not in text:

@@ -16,9 +16,19 @@ import pytest
 from proven_backend import message, postgresql, proof, warm
 from proven_backend.child import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401
 from proven_backend.children import Children, Job
-from proven_backend.fixtures import SERVER_URL, app, client, db, server, start  # noqa: F401 - fixtures
+from proven_backend.fixtures import (  # noqa: F401 - fixtures
+    SERVER_URL,
+    app,
+    client,
+    db,
+    empty,
+    project,
+    serve,
+    server,
+    start,
+)
 from proven_backend.pack import Pack, PackError
-from proven_backend.programs import Program, read
+from proven_backend.programs import Program, original, read
 from proven_backend.verdict import Verdict
 
 MARKS = {"postgresql": "postgresql_only", "sqlite": "sqlite_only"}
@@ -183,7 +193,8 @@ class Grading:
         if not folder.is_dir():
             return Job(program, [], fault=Verdict("", kind="load", message="its folder is missing"))
         try:
-            program = Program(topic, "submission", read(folder), str(folder))
+            needs = original(self.pack, "exercises", topic).needs
+            program = Program(topic, "submission", read(folder), str(folder), needs)
         except PackError as fault:
             return Job(program, [], fault=Verdict("", kind="load", message=str(fault)))
         return Job(program, [])
@@ -278,7 +289,7 @@ class Grading:
     def what_next(self, topic: str, rule: str) -> list[str]:
         """Which file to open, and which commands help."""
         job = self.submission(topic)
-        place = f"{self._show(self.target)}{topic}/app.py"
+        place = f"{self._show(self.target)}{topic}/"
         with suppress(PackError):
             place = message.where(self.pack, self.pack.rule(topic, rule), job.program, Verdict(""))
         function = "test_" + rule.replace("-", "_")

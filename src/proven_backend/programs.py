@@ -16,43 +16,62 @@ from pathlib import Path
 from proven_backend.pack import Pack, PackError, Rule, Snippet, todos
 
 Sources = dict[str, str]
+SUFFIXES = {".py", ".toml", ".ini", ".mako"}
 ROUTES = {"get", "post", "put", "patch", "delete", "head", "options", "api_route"}
 KEPT = {"create_app"}
+NEEDED = ("create_app", "Base")
 
 
 @dataclass(frozen=True)
 class Program:
-    """The sources of one topic under grade, and the folder that messages show them in."""
+    """The sources of one topic under grade, and the folder that messages show them in.
+
+    `needs` are the names without which none of its checks can begin.
+    """
 
     topic: str
     name: str
     sources: Sources
     folder: str
+    needs: tuple[str, ...] = ()
 
 
 def read(folder: Path) -> Sources:
-    """The Python files of a folder as text, by their path relative to it.
+    """The Python, TOML, INI and Mako files of a folder as text, by their path relative to it.
 
-    Raises PackError with a sentence where a file cannot be read as Python text or is a link that
-    leads out of the folder.
+    Hidden folders are left out. Raises PackError with a sentence where a file cannot be read as
+    text or is a link that leads out of the folder.
     """
     sources = {}
-    for file in sorted(folder.rglob("*.py")):
-        if not file.is_file():
+    for file in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if hidden or file.suffix not in SUFFIXES or not file.is_file():
             continue
         if not file.resolve().is_relative_to(folder.resolve()):
             raise PackError(f"{file} is a link that leads out of its folder: put a real file there")
         try:
             sources[file.relative_to(folder).as_posix()] = decode_source(file.read_bytes())
         except (UnicodeDecodeError, SyntaxError, OSError) as error:
-            raise PackError(f"{file} cannot be read as Python text: {error}") from None
+            raise PackError(f"{file} cannot be read as text: {error}") from None
     return sources
 
 
 def original(pack: Pack, kind: str, topic: str) -> Program:
     """The topic's stub (kind "exercises") or solution (kind "solutions")."""
     name = {"exercises": "stub", "solutions": "solution"}[kind]
-    return Program(topic, name, read(pack.root / kind / topic), f"{kind}/{topic}")
+    task = pack.task(kind, topic)
+    tree = ast.parse(task.read_text() if task.is_file() else "")
+    named = {name for node in tree.body for name in _names(node)}
+    needs = tuple(name for name in NEEDED if name in named)
+    return Program(topic, name, read(pack.root / kind / topic), f"{kind}/{topic}", needs)
+
+
+def _names(node: ast.stmt) -> Iterator[str]:
+    """The names that a statement of a module defines or imports."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.ImportFrom):
+        yield from (alias.asname or alias.name for alias in node.names)
 
 
 def variant(program: Program, name: str, sources: Sources) -> Program:
@@ -170,9 +189,12 @@ def swaps(solution: Program, rule: Rule, kind: str) -> Iterator[tuple[Snippet, P
 
 
 def hollow(solution: Program, result: str) -> Program:
-    """The solution with every function emptied: routes answer 500, others return `result`."""
+    """The solution with every function emptied: routes answer 500, others return `result`.
+
+    Files that are not Python are empty.
+    """
     sources = {
-        file: ast.unparse(_Hollow(result).visit(ast.parse(text)))
+        file: ast.unparse(_Hollow(result).visit(ast.parse(text))) if file.endswith(".py") else ""
         for file, text in solution.sources.items()
     }
     return variant(solution, f"hollow {result}", sources)
