@@ -199,6 +199,32 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         replaced(SKILL, "**Give every list an order.**", "**Order every list.**"),
         "docs/rules.md is stale: run proven generate",
     ),
+    "a page of claims without a claim": (
+        deleted("docs/claims.md"),
+        "docs/claims.md holds no claim: nothing was tested",
+    ),
+    "a claim that names a rule that is none": (
+        replaced("docs/claims.md", "orders.md#list-in-order", "prices.md#list-in-order"),
+        "docs/claims.md:5: there is no rule list-in-order at prices.md#list-in-order",
+    ),
+    "a claim that names no rule": (
+        replaced("docs/claims.md", "no rule: ", "none: "),
+        "docs/claims.md:6: names no rule: link one, or say 'no rule: ' and why",
+    ),
+    "a claim with another verdict": (
+        replaced("docs/claims.md", "| wrong |", "| bad |"),
+        "docs/claims.md:5: 'bad' is no verdict: incomplete, outdated, true, wrong",
+    ),
+    "an asset that is not the solution's": (
+        lambda pack: write(pack / "skills/orders/assets/app.py", "x = 1\n"),
+        "skills/orders/assets/app.py is not the solution's: copy it from there",
+    ),
+    "an asset that is not named": (
+        lambda pack: write(
+            pack / "skills/orders/assets/app.py", (pack / "solutions/orders/app.py").read_text()
+        ),
+        "skills/orders/SKILL.md: assets/app.py is not named: name it in code font",
+    ),
     "a solution that is wrong": (
         replaced("solutions/prices/app.py", "cents: int, people: int)", "cents: int, men: int)"),
         "test_share_the_bill fails: assertion: ",

@@ -11,6 +11,10 @@ from proven_backend.pack import FRONTMATTER, Pack, PackError, check_names, todos
 
 PACK_TESTS: dict[str, Callable[[Pack], Iterator[str]]] = {}
 MOST_RULES, MOST_TOKENS, CHARACTERS_A_TOKEN = 7, 5_000, 4
+CLAIM = re.compile(
+    r"^\| (?P<claim>.+?) \| (?P<seed>S\d.*?) \| (?P<verdict>.+?) \| (?P<shown>.+) \|$"
+)
+VERDICTS = {"true", "incomplete", "outdated", "wrong"}
 FIRST_LINE = 7  # of a SKILL.md that a page shows: the head above it is for agents
 DESCRIPTION = re.compile(r"Use when [^#<>]{100,290}")
 
@@ -185,12 +189,39 @@ def skills_load(pack: Pack, topic: str) -> Iterator[str]:
         if tokens > MOST_TOKENS:
             relative = part.relative_to(pack.root)
             yield f"{relative}: about {tokens} tokens: {MOST_TOKENS} are the most"
+    for asset in file.parent.glob("assets/*"):
+        solved = pack.root / "solutions" / topic / asset.name
+        if not solved.is_file() or solved.read_bytes() != asset.read_bytes():
+            yield f"{asset.relative_to(pack.root)} is not the solution's: copy it from there"
+        if f"`assets/{asset.name}`" not in text:
+            yield f"{where}: assets/{asset.name} is not named: name it in code font"
     there = {f"references/{part.name}" for part in file.parent.glob("references/*.md")}
     named = set(re.findall(r"`(references/[\w.-]+\.md)`", text))
     for name in sorted(there ^ named):
         yield f"{where}: {name} is {'not named' if name in there else 'named but missing'}"
     for link in re.findall(r"\]\((?!https://)([^)]*)\)", text):
         yield f"{where}: links to {link}: name it in code font, an included page cannot link"
+
+
+@pack_test
+def claims_are_shown(pack: Pack) -> Iterator[str]:
+    """Every claim has a verdict, and names rules that exist or says why there is none."""
+    page = pack.root / "docs" / "claims.md"
+    lines = page.read_text().splitlines() if page.is_file() else []
+    rules = {(topic, rule.id) for topic in pack.topics() for rule in pack.rules(topic)}
+    claims = [(number, m) for number, line in enumerate(lines, 1) if (m := CLAIM.match(line))]
+    if not claims:
+        yield "docs/claims.md holds no claim: nothing was tested"
+    for number, claim in claims:
+        where = f"docs/claims.md:{number}"
+        if claim["verdict"] not in VERDICTS:
+            yield f"{where}: '{claim['verdict']}' is no verdict: {', '.join(sorted(VERDICTS))}"
+        named = re.findall(r"\[`([^`]*)`\]\(([^)#]*)\.md#([^)]*)\)", claim["shown"])
+        if not named and not claim["shown"].startswith("no rule: "):
+            yield f"{where}: names no rule: link one, or say 'no rule: ' and why"
+        for shown, topic, rule in named:
+            if shown != rule or (topic, rule) not in rules:
+                yield f"{where}: there is no rule {shown} at {topic}.md#{rule}: name one that is"
 
 
 @pack_test
