@@ -1,7 +1,7 @@
 """The proof: claims about every program that the pack can make, judged by what its checks say."""
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from proven_backend.packtests import PACK_TESTS
 from proven_backend.verdict import Verdict
 
 Judge = Callable[[Job], list[str]]
+SLOWEST = 10
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
@@ -241,7 +242,13 @@ def summary(claims: list[Claim], database: str) -> Iterator[str]:
     ]
     counted.insert(1, f"{len(rules)} rules")
     yield f"proven on {NAMES[database]}: {', '.join(counted)}"
-    seconds = [verdict.seconds for job in jobs for verdict in job.verdicts.values()]
-    if seconds:
-        median, worst = statistics.median(seconds) * 1000, max(seconds) * 1000
-        yield f"one check run: median {median:.0f} ms, worst {worst:.0f} ms, {len(seconds)} runs"
+    by_check: dict[str, list[float]] = defaultdict(list)
+    for job in jobs:
+        for name, verdict in job.verdicts.items():
+            by_check[name].append(verdict.seconds * 1000)
+    if by_check:
+        runs = [each for times in by_check.values() for each in times]
+        yield f"one check run: median {statistics.median(runs):.0f} ms, {len(runs)} runs"
+        medians = {name: statistics.median(times) for name, times in by_check.items()}
+        slowest = sorted(medians, key=lambda name: -medians[name])[:SLOWEST]
+        yield "slowest checks: " + ", ".join(f"{n} {medians[n]:.0f} ms" for n in slowest)
