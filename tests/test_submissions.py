@@ -140,3 +140,13 @@ def test_what_was_printed_is_shown(pack: Path, run: Run) -> None:
     result = run("--target=sub")
 
     assert "printed   sku is tea" in result.stdout
+
+
+def test_a_failure_without_its_skill_is_told_all_the_same(pack: Path, run: Run) -> None:
+    edit(pack / "sub" / "orders" / "app.py", HANDLER, "return {}")
+    (pack / "skills" / "orders" / "SKILL.md").unlink()
+
+    result = run("--target=sub")
+
+    assert "skills/orders/SKILL.md is missing: write it" in result.stdout
+    assert "INTERNALERROR" not in result.stdout

@@ -116,6 +116,8 @@ class Pack:
 @cache
 def _rules(root: Path, topic: str) -> list[Rule]:
     skill = root / "skills" / topic / "SKILL.md"
+    if not skill.is_file():
+        raise PackError(f"skills/{topic}/SKILL.md is missing: write it")
     rules = list(_read(root, topic, skill))
     by_id = {rule.id: rule for rule in rules}
     if len(by_id) < len(rules):

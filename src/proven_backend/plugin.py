@@ -242,7 +242,11 @@ class Grading:
             return "blocked", f"{topic} / {rule} is blocked by {state}: start that first"
         if self.config.option.tbstyle != "auto" and verdict.traceback:
             return state, verdict.traceback
-        return state, message.explain(self.pack, self.pack.rule(topic, rule), job.program, verdict)
+        try:
+            printed = self.pack.rule(topic, rule)
+        except PackError as fault:
+            return state, f"{verdict.message}\n{fault}"
+        return state, message.explain(self.pack, printed, job.program, verdict)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """A proof of zero items is a failure, unless a part was asked for by name."""
