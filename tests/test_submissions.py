@@ -143,7 +143,7 @@ def test_what_was_printed_is_shown(pack: Path, run: Run) -> None:
 
 
 def test_a_failure_without_its_skill_is_told_all_the_same(pack: Path, run: Run) -> None:
-    edit(pack / "sub" / "orders" / "app.py", HANDLER, "return {}")
+    edit(pack / "sub" / "orders" / "app.py", HANDLER, "raise ValueError")
     (pack / "skills" / "orders" / "SKILL.md").unlink()
 
     result = run("--target=sub")
