@@ -111,12 +111,17 @@ async def test_inject_services(app, serve, db):
     assert {"told": faked.text, "orders": await db.count(app.Order)} == {
         "told": "4711",
         "orders": 0,
-    }, "the test's own service gives the id 4711 and stores nothing"
+    }, "a test replaced `shop_service`: its own service gives 4711 and stores nothing"
 
+    service.dependency_overrides.clear()
     ordering = await operation(client, "post", "/orders/{sku}")
+    await client.post("/orders/tea?points=1000", headers=ANN)
 
-    assert {"parameters": parameters(ordering)} == {"parameters": ["sku"]}, (
-        "what a client can send with an order, as OpenAPI says"
+    assert {
+        "parameters in OpenAPI": parameters(ordering),
+        "points for ?points=1000": await db.scalar(select(app.Customer.points)),
+    } == {"parameters in OpenAPI": ["sku"], "points for ?points=1000": 1}, (
+        "how the service is made is no matter of the client"
     )
 
 
@@ -131,13 +136,13 @@ async def hang_up(request, when):
 
 class Desks:
     def __init__(self):
-        self.free, self.works = [2, 1], True
+        self.free, self.light_works = list(range(1, 10)), True
 
     async def take(self):
         return self.free.pop()
 
     async def light(self, desk):
-        if not self.works:
+        if not self.light_works:
             raise OSError("the lamp is broken")
 
     async def give_back(self, desk):
@@ -156,27 +161,35 @@ async def test_clean_up_in_finally(app, start):
             packing.set()
             await asyncio.Event().wait()
 
+    async def free_desks(after):
+        await after
+        return len(desks.free)
+
     client = await start(desks=desks, wrap=wrap)
-
     packed = await client.post("/orders/1/parcel")
+    told = f"{packed.status_code} {packed.text}"
 
-    assert {"told": packed.status_code, "free desks": len(desks.free)} == {
-        "told": 200,
-        "free desks": 2,
-    }, "an order was packed"
+    assert {"told": told, "free desks": len(desks.free)} == {
+        "told": '200 "packed at desk 9"',
+        "free desks": 9,
+    }, "of nine desks, after an order was packed"
 
-    await client.post("/orders/2/parcel")
+    free = {
+        "the wrapping failed": await free_desks(after=client.post("/orders/2/parcel")),
+        "the id was no number": await free_desks(after=client.post("/orders/x/parcel")),
+        "it was cancelled": await free_desks(
+            after=hang_up(client.post("/orders/3/parcel"), packing)
+        ),
+    }
 
-    assert {"free desks": len(desks.free)} == {"free desks": 2}, "the wrapping failed"
+    assert free == dict.fromkeys(free, 9), "free desks of nine, after requests that ended badly"
 
-    await hang_up(client.post("/orders/3/parcel"), when=packing)
-
-    assert {"free desks": len(desks.free)} == {"free desks": 2}, "the client hung up"
-
-    desks.works = False
+    desks.light_works = False
     await client.post("/orders/4/parcel")
 
-    assert {"free desks": len(desks.free)} == {"free desks": 2}, "the lamp of the desk was broken"
+    assert {"free desks": len(desks.free)} == {"free desks": 9}, (
+        "of nine desks, after the light of one failed"
+    )
 
 
 async def test_reraise_what_you_catch(app, start, db):
@@ -216,16 +229,16 @@ async def test_keep_the_loop_free(app, start, db):
 
     client = await start(quote=quote, old_orders=old_orders)
 
-    shipping, old = (
-        await client.get("/shipping/tea"),
-        await client.get("/me/old-orders", headers=ANN),
-    )
+    told = [
+        (await client.get("/shipping/tea")).text,
+        (await client.get("/me/old-orders", headers=ANN)).text,
+    ]
 
-    assert {"told": [shipping.text, old.text], **ran} == {
+    assert {"told": told, **ran} == {
         "told": ["7", '["coffee"]'],
         "quote": "in a thread",
         "old_orders": "in a thread",
-    }, "both block until somebody else answers"
+    }, "where the two functions that block ran"
 
 
 async def test_override_at_the_seam(app, serve, db):
@@ -233,19 +246,18 @@ async def test_override_at_the_seam(app, serve, db):
     await db.add(app.Customer(name="ann"), app.Stock(sku="tea", left=9))
     service = app.create_app(db.engine)
     client = await serve(service)
-    easter = date(2027, 3, 28)
 
     async def at_easter():
-        return easter
+        return date(2027, 3, 28)
 
     service.dependency_overrides[app.today] = at_easter
     await client.post("/orders/tea", headers=ANN)
     leaves = await client.get("/partners/next-parcel")
 
-    assert {"ordered": await db.rows(select(app.Order.day)), "leaves": leaves.text} == {
-        "ordered": [easter],
+    assert {"ordered": str(await db.scalar(select(app.Order.day))), "leaves": leaves.text} == {
+        "ordered": "2027-03-28",
         "leaves": '"2027-03-28"',
-    }, "a test replaced `today` with Easter 2027"
+    }, "a test replaced `today` with 28 March 2027"
 
     service.dependency_overrides.clear()
     app.pretend(service, date(2027, 12, 24))
@@ -257,4 +269,4 @@ async def test_override_at_the_seam(app, serve, db):
     assert {"plain": leaves.text, "with ?day=1999-12-31": asked.text} == {
         "plain": '"2027-12-24"',
         "with ?day=1999-12-31": '"2027-12-24"',
-    }, "the demo pretends that it is Christmas Eve"
+    }, "`pretend` was told 24 December 2027"

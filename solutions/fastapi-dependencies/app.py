@@ -7,9 +7,9 @@ their sessions, customers, services and desks. Mend that, and keep the paths and
 A customer says who it is in the header X-Customer, which OpenAPI shows. 401: no customer, or an
 unknown one; 403: a blocked customer, also a blocked admin, and in the office whoever is no admin.
 
-Tests replace these dependencies through `dependency_overrides`: `today`, `current_customer` and
-`shop_service`, which gives an object with the methods of ShopService. `pretend(service, day)` is
-what the test suite and the demo use to let the app `service` believe that it is `day`.
+Tests replace two functions through `dependency_overrides`: `today`, and `shop_service`, whose
+replacement gives an object with the methods of ShopService. `pretend(service, day)` is what the
+test suite and the demo use to let the app `service` believe that it is `day`.
 
 `create_app(engine, ...)` takes the world outside as keywords:
 `desks`            the packing desks: `take()`, `light(desk)`, `give_back(desk)`; the light may fail
@@ -22,7 +22,7 @@ what the test suite and the demo use to let the app `service` believe that it is
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Security
 from fastapi.responses import JSONResponse
@@ -70,14 +70,6 @@ class SoldOutError(ShopError):
     status = 409
 
 
-class Desks(Protocol):
-    """The packing desks."""
-
-    async def take(self) -> int: ...
-    async def light(self, desk: int) -> None: ...
-    async def give_back(self, desk: int) -> None: ...
-
-
 @dataclass
 class ShopService:
     """What the shop does, in the session of one request."""
@@ -88,9 +80,7 @@ class ShopService:
 
     async def place(self, customer: Customer, sku: str) -> int:
         """Orders one piece for a customer, who earns points; the order's id."""
-        stock = await self.session.get(Stock, sku, with_for_update=True)
-        if stock is None:
-            raise ShopError("no such product")
+        stock = await self._lock(sku)
         if stock.left < 1:
             raise SoldOutError("sold out")
         stock.left -= 1
@@ -102,15 +92,19 @@ class ShopService:
 
     async def restock(self, admin: Customer, sku: str) -> int:
         """Puts one more piece on the shelf; how many are there now."""
-        stock = await self.session.get(Stock, sku, with_for_update=True)
-        if stock is None:
-            raise ShopError("no such product")
+        stock = await self._lock(sku)
         stock.left, stock.restocked_by = stock.left + 1, admin.name
         return stock.left
 
     async def left(self, sku: str) -> int:
         """How many pieces of a product are left."""
         return await self.session.scalar(select(Stock.left).where(Stock.sku == sku)) or 0
+
+    async def _lock(self, sku: str) -> Stock:
+        stock = await self.session.get(Stock, sku, with_for_update=True)
+        if stock is None:
+            raise ShopError("no such product")
+        return stock
 
 
 async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
@@ -156,35 +150,18 @@ async def shop_service(session: SessionDep, day: TodayDep) -> ShopService:
 ShopDep = Annotated[ShopService, Depends(shop_service)]
 
 
-async def keep_journal(request: Request) -> AsyncIterator[None]:
-    try:
-        yield
-    except Exception as error:
-        request.app.state.journal(error)
-        raise
-
-
-async def take_desk(request: Request) -> AsyncIterator[int]:
-    desks: Desks = request.app.state.desks
-    desk = await desks.take()
-    try:
-        await desks.light(desk)
-        yield desk
-    finally:
-        await desks.give_back(desk)
-
-
-DeskDep = Annotated[int, Depends(take_desk)]
-
-
-class OpenDesks:
-    """Desks without end, and their light always works."""
+class Desks:
+    """Packing desks: one that everybody shares."""
 
     async def take(self) -> int:
         return 1
 
     async def light(self, desk: int) -> None: ...
+
     async def give_back(self, desk: int) -> None: ...
+
+
+ONE_DESK = Desks()
 
 
 async def wrap_at_once(order_id: int) -> None:
@@ -208,7 +185,7 @@ def none_known(name: str) -> list[str]:
 def create_app(
     engine: AsyncEngine,
     *,
-    desks: Desks | None = None,
+    desks: Desks = ONE_DESK,
     wrap: Callable[[int], Awaitable[None]] = wrap_at_once,
     journal: Callable[[Exception], None] = no_journal,
     quote: Callable[[str], int] = flat_price,
@@ -217,8 +194,14 @@ def create_app(
     """The shop's counter on `engine`, with the world outside in the keywords."""
     app = FastAPI()
     app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
-    app.state.desks, app.state.journal = desks or OpenDesks(), journal
     office = APIRouter(prefix="/office", dependencies=[Depends(require_admin)])
+
+    async def keep_journal() -> AsyncIterator[None]:
+        try:
+            yield
+        except Exception as error:
+            journal(error)
+            raise
 
     @app.exception_handler(ShopError)
     async def answer_shop_error(request: Request, error: ShopError) -> JSONResponse:
@@ -228,8 +211,16 @@ def create_app(
     async def place_order(sku: str, customer: CustomerDep, shop: ShopDep) -> int:
         return await shop.place(customer, sku)
 
+    async def take_desk() -> AsyncIterator[int]:
+        desk = await desks.take()
+        try:
+            await desks.light(desk)
+            yield desk
+        finally:
+            await desks.give_back(desk)
+
     @app.post("/orders/{order_id}/parcel")
-    async def pack(order_id: int, desk: DeskDep) -> str:
+    async def pack(order_id: int, desk: Annotated[int, Depends(take_desk)]) -> str:
         await wrap(order_id)
         return f"packed at desk {desk}"
 
