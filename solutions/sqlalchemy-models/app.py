@@ -10,10 +10,11 @@ Mend the models, and what makes the connections ready. Both SQLite and PostgreSQ
 
 Migrations and error messages know each constraint as pk_TABLE, uq_TABLE_COLUMNS, ck_TABLE_RULE or
 fk_TABLE_COLUMNS_REFERRED, as in uq_customers_email, and no two have one name. A price is above 0,
-an e-mail address belongs to one customer, an order to one that exists; a product is active unless
-somebody says otherwise. An attribute that no query loaded may be refused, and never be fetched
-behind its reader's back. Lines go with their order, whoever deletes it. A time without its zone is
-refused, and what is read is an aware time.
+an e-mail address belongs to one customer, an order to one that exists. A product is active and
+sold by the piece unless somebody says otherwise; plain SQL writes "piece" or "gram", no other unit.
+An attribute that no query loaded may be refused, and is never fetched behind its reader's back.
+Lines go with their order, whoever deletes it, without a statement for them. A time without its zone
+is refused; what is read is aware, and in UTC.
 
 `create_app(engine)` has no other seam. It is called before the first connection of `engine`.
 """
@@ -21,10 +22,11 @@ refused, and what is read is an aware time.
 from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from uuid import uuid4
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import (
@@ -32,6 +34,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Enum,
     ForeignKey,
     MetaData,
     String,
@@ -54,6 +57,11 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.attributes import flag_modified
 
 PREFERENCES: dict[str, Any] = {"language": "en", "channels": {"mail": True, "phone": False}}
+
+
+class Unit(StrEnum):
+    PIECE = "piece"
+    GRAM = "gram"
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -98,7 +106,7 @@ class Order(Base):
     __tablename__ = "orders"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"))
+    customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"), index=True)
     placed_at: Mapped[datetime]
     customer: Mapped[Customer] = relationship(lazy="raise")
     lines: Mapped[list["OrderLine"]] = relationship(
@@ -128,6 +136,15 @@ class Product(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
     price: Mapped[int] = mapped_column(CheckConstraint("price > 0", name="price"))
     is_active: Mapped[bool] = mapped_column(server_default=true())
+    unit: Mapped[Unit] = mapped_column(
+        Enum(
+            Unit,
+            values_callable=lambda units: [unit.value for unit in units],
+            create_constraint=True,
+            name="unit",
+        ),
+        server_default="piece",
+    )
 
 
 def prepare(engine: AsyncEngine) -> None:
@@ -145,10 +162,6 @@ class Shape(BaseModel):
 
 class ProductIn(Shape):
     name: str
-    price: int
-
-
-class PriceIn(Shape):
     price: int
 
 
@@ -193,6 +206,7 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
         await session.commit()
 
 
+Price = Annotated[int, Body(embed=True)]
 SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]
 
 
@@ -218,11 +232,11 @@ def create_app(engine: AsyncEngine) -> FastAPI:
         return list(await session.scalars(active))
 
     @app.patch("/products/{product_id}", response_model=ProductOut)
-    async def change_price(product_id: int, body: PriceIn, session: SessionDep) -> Product:
+    async def change_price(product_id: int, price: Price, session: SessionDep) -> Product:
         changed = await session.get(Product, product_id)
         if changed is None:
             raise HTTPException(404, "no such product")
-        changed.price = body.price
+        changed.price = price
         await session.flush()
         return changed
 
