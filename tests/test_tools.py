@@ -154,3 +154,39 @@ def test_a_project_is_gone_after_its_check(pack: Path, checks: Path, run: Run) -
     result = run("--target=sub", "-k", "test_project")
 
     assert "2 passed" in result.stdout
+
+
+def test_a_lifespan_may_yield_state(pack: Path, checks: Path, run: Run) -> None:
+    app = pack / "sub" / "orders" / "app.py"
+    app.write_text(
+        app.read_text()
+        + """
+
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def lifespan(app):
+    yield {"greeting": "good morning"}
+
+
+def create_greeter():
+    app = FastAPI(lifespan=lifespan)
+    app.add_api_route("/", greet)
+    return app
+
+
+def greet(request: Request):
+    return request.state.greeting
+"""
+    )
+    add(
+        checks,
+        "\n\nasync def test_greets(app, serve):\n"
+        "    client = await serve(app.create_greeter())\n"
+        "    assert (await client.get('/')).json() == 'good morning'\n",
+    )
+
+    result = run("--target=sub", "-k", "test_greets")
+
+    assert "1 passed" in result.stdout

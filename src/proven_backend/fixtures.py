@@ -17,7 +17,7 @@ from sqlalchemy import MetaData
 from proven_backend.child import APP, FOLDER, PROGRAM, STORY
 from proven_backend.database import Observer, on_postgresql, sqlite
 from proven_backend.loading import write
-from proven_backend.story import Story
+from proven_backend.story import Message, Receive, Send, Story
 
 SERVER_URL = pytest.StashKey[str]()
 Serve = Callable[[FastAPI], Awaitable[AsyncClient]]
@@ -124,9 +124,11 @@ async def server(app: ModuleType, db: Observer) -> AsyncIterator[AsyncClient]:
 
 @asynccontextmanager
 async def _client(service: FastAPI, story: Story) -> AsyncIterator[AsyncClient]:
-    transport = ASGITransport(story.wrap(service), raise_app_exceptions=False)
-    async with (
-        service.router.lifespan_context(service),
-        AsyncClient(transport=transport, base_url="http://shop") as client,
-    ):
-        yield client
+    async with service.router.lifespan_context(service) as state:
+
+        async def with_state(scope: Message, receive: Receive, send: Send) -> None:
+            await service({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = ASGITransport(story.wrap(with_state), raise_app_exceptions=False)
+        async with AsyncClient(transport=transport, base_url="http://shop") as client:
+            yield client

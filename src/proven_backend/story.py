@@ -12,10 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from proven_backend import frames
 
 Message = MutableMapping[str, Any]
-ASGIApp = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
-    Awaitable[None],
-]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,7 @@ class Story:
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The app, with its requests, the start of its replies and its crashes recorded."""
 
-        async def recorded(
-            scope: Message,
-            receive: Callable[[], Awaitable[Message]],
-            send: Callable[[Message], Awaitable[None]],
-        ) -> None:
+        async def recorded(scope: Message, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
                 return await app(scope, receive, send)
             query = scope["query_string"].decode()

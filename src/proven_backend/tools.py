@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from mypy import api
+from mypy import api, main  # noqa: F401 - api imports main late: so no child has to
 
 from proven_backend.sandbox import RUFF
 
