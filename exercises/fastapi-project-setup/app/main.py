@@ -31,7 +31,7 @@ def create_app(
     global engine
     settings = settings or Settings.model_validate({})
     engine = create_engine(settings)
-    supplier_url = settings.supplier_url
+    supplier_url = str(settings.supplier_url)
 
     # TODO start-and-stop-in-lifespan: which of these run when the shop starts, and when it stops?
     @asynccontextmanager

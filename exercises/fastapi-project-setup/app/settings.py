@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AnyUrl, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
@@ -14,7 +14,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SHOP_")
 
     connections: int = Field(default=5, ge=1)
-    supplier_url: str = "https://supplier.example"
+    supplier_url: AnyUrl = AnyUrl("https://supplier.example")
 
     secret_key: SecretStr = SecretStr("change-me-before-you-go-live")
 

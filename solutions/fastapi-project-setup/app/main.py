@@ -26,7 +26,7 @@ def create_app(
     """The service of one shop; it connects to nothing before its lifespan starts."""
     settings = settings or Settings.model_validate({})
     engine = create_engine(settings)
-    supplier_url = settings.supplier_url
+    supplier_url = str(settings.supplier_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

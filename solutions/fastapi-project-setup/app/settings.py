@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AnyUrl, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
@@ -13,7 +13,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SHOP_", hide_input_in_errors=True)
 
     connections: int = Field(default=5, ge=1)
-    supplier_url: str = "https://supplier.example"
+    supplier_url: AnyUrl = AnyUrl("https://supplier.example")
 
     secret_key: SecretStr = Field(min_length=32)
 
