@@ -210,7 +210,6 @@ async def test_size_the_pool_for_the_database(app, db, caplog):
         "after a restart": await after_restart(),
         "logged": await logged(),
     }
-    await engine.dispose()
 
     assert seen == {
         "tables in memory": ["products"],
@@ -218,6 +217,7 @@ async def test_size_the_pool_for_the_database(app, db, caplog):
         "after a restart": "served",
         "logged": "no card",
     }, "an engine for two connections"
+    await engine.dispose()
 
 
 async def test_share_one_http_client(app, db):
