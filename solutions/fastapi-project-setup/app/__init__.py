@@ -1,0 +1,24 @@
+"""The order desk as a project of its own: settings, database, supplier, and the tools around it.
+
+Two shops, north and south, run this one program, each with its own settings, on the same kind of
+machine. Their stock is in a database, the prices are asked from a supplier over HTTP.
+
+There already: the routes. GET /stock/{sku} answers what is left, GET /prices/{sku} the cents.
+`uvicorn --factory app:create_app` starts a shop: it calls create_app() without arguments, and the
+settings then come from the environment.
+
+Names that the checks use: create_app(settings=None, *, transport=None), where `transport` carries
+the supplier's HTTP calls; create_engine(settings); Settings(secret_key=…, database_url=…,
+connections=…, origins=…), in the environment SHOP_SECRET_KEY (32 characters at least),
+SHOP_DATABASE_URL, SHOP_CONNECTIONS (how many connections this process may hold at once, in any
+database but one in memory) and SHOP_ORIGINS (the web shops that a browser may call from, with
+commas between them). A shop starts only if its settings are good and its database answers.
+
+pyproject.toml configures ruff and mypy. The checks run both over files of their own in `app`.
+"""
+
+from .database import Base, Product, create_engine
+from .main import create_app
+from .settings import Settings
+
+__all__ = ["Base", "Product", "Settings", "create_app", "create_engine"]
