@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+MYPY := skills/fastapi-project-setup/assets/pyproject.toml
 TOPICS := $(notdir $(wildcard exercises/*))
 
 .PHONY: help learn prove test lint docs bench weaken
@@ -39,11 +40,11 @@ test: .venv/ready
 lint: .venv/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy src
+	@$(BIN)/mypy --config-file $(MYPY) src
 	@for topic in $(TOPICS); do for kind in solutions exercises; do \
 	    copy=.mypy_cache/$$kind/$$(echo $$topic | tr - _); rm -rf $$copy; mkdir -p .mypy_cache/$$kind; \
 	    cp -R $$kind/$$topic $$copy && touch $$copy/__init__.py && \
-	    (cd .mypy_cache/$$kind && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir .cache $$(basename $$copy)) || exit 1; \
+	    (cd .mypy_cache/$$kind && ../../$(BIN)/mypy --config-file ../../$(MYPY) --cache-dir .cache $$(basename $$copy)) || exit 1; \
 	done; done
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -48,7 +48,7 @@ def main() -> None:
     for name, each in seconds.items():
         median = statistics.median(each)
         print(f"{name:24}{median:10.2f}{max(each):10.2f}{median / floor:10.1f}")
-    print(*re.findall(r"^(?:one check run|slowest checks): .*$", said, re.M), sep="\n")
+    print(*re.findall(r"^(?:one check run|slowest checks): .*$", said, re.MULTILINE), sep="\n")
 
 
 if __name__ == "__main__":

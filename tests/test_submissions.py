@@ -18,8 +18,10 @@ AT_IMPORT = {
     "a signal": ("import ctypes\nctypes.string_at(0)\n", "ended by SIGSEGV while its app.py"),
     "an endless loop": ("while True: pass\n", "it still ran after 2 s"),
     "a deaf loop": (
-        "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
-        "while True: pass\n",
+        (
+            "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
+            "while True: pass\n"
+        ),
         "it did not answer for 4 s and was ended",
     ),
     "no text": (b"\xff\xfe\x00", "cannot be read as text"),

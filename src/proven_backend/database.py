@@ -27,9 +27,10 @@ from sqlalchemy.util import await_only
 from proven_backend import postgresql
 from proven_backend.story import Story, brief, one_line
 
-READ = re.compile(r"\s*(SELECT|WITH)\b", re.I)
+READ = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
 WRITE = re.compile(
-    r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE))\b", re.S | re.I
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE))\b",
+    re.DOTALL | re.IGNORECASE,
 )
 POOL = {"pool_size": 2, "max_overflow": 0, "pool_timeout": 1}
 

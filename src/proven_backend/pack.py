@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 TODO = re.compile(r"^\s*# TODO ([a-z0-9-]+): (.+)$")
-FRONTMATTER = re.compile(r"\A---\n(.*?)\n---\n", re.S)
+FRONTMATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 TITLE = re.compile(r'title="(wrong|right|also right)(?: on (PostgreSQL|SQLite))?"')
 
 
@@ -79,7 +79,9 @@ class Pack:
     def topics(self) -> list[str]:
         """The names of all topics, in the order of the course (the nav in mkdocs.yml)."""
         nav = self.root / "mkdocs.yml"
-        course = re.findall(r"([a-z0-9-]+)\.md$", nav.read_text() if nav.is_file() else "", re.M)
+        course = re.findall(
+            r"([a-z0-9-]+)\.md$", nav.read_text() if nav.is_file() else "", re.MULTILINE
+        )
         place = {name: number for number, name in enumerate(course)}
         names = {file.parent.name for file in self.root.glob("skills/*/SKILL.md")}
         return sorted(names, key=lambda name: (place.get(name, len(place)), name))
@@ -137,7 +139,7 @@ def _read(root: Path, topic: str, file: Path) -> Iterator[Rule]:
     """The rules of one Markdown file, with where each stands."""
     relative = file.relative_to(root).as_posix()
     text = re.sub(
-        r"\A---\n.*?\n---\n", lambda m: "\n" * m[0].count("\n"), file.read_text(), flags=re.S
+        r"\A---\n.*?\n---\n", lambda m: "\n" * m[0].count("\n"), file.read_text(), flags=re.DOTALL
     )
     from markdown_it import MarkdownIt  # here: grading code that passes does not need it
 

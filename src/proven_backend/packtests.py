@@ -51,7 +51,9 @@ def with_task(pack: Pack, kind: str) -> set[str]:
 def topics_agree(pack: Pack) -> Iterator[str]:
     """Skills, exercises, solutions, checks, docs and the nav name the same topics."""
     topics = set(pack.topics())
-    nav = set(re.findall(r"([a-z0-9-]+)\.md$", (pack.root / "mkdocs.yml").read_text(), re.M))
+    nav = set(
+        re.findall(r"([a-z0-9-]+)\.md$", (pack.root / "mkdocs.yml").read_text(), re.MULTILINE)
+    )
     places = {
         "exercises": with_task(pack, "exercises"),
         "solutions": with_task(pack, "solutions"),

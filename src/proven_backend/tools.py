@@ -59,5 +59,5 @@ def mypy(project: Path, *names: str) -> list[Finding]:
         os.chdir(before)
     if wrong or status > 1:
         raise AssertionError(f"mypy cannot run: {' '.join((wrong or said).split())}")
-    lines = re.findall(r"^(.+?):(\d+): error: (.+?)(?:  \[([\w-]+)\])?$", said, re.M)
+    lines = re.findall(r"^(.+?):(\d+): error: (.+?)(?:  \[([\w-]+)\])?$", said, re.MULTILINE)
     return [Finding(code, file, int(line), text) for file, line, text, code in lines]
