@@ -12,10 +12,10 @@ The models are right, and so is what each migration is for:
 `0004`  an order may have a discount, never more than its total
 `0005`  shipments
 
-Keep these ids, and what the migrations are for. `alembic` starts in this folder, on the command line
-(`DATABASE_URL` names the database then) or in `create_app(engine, ini=...)`: at its start that
-brings the database of `engine` to head, with the configuration file `ini`; it hands its connection
-to `env.py` in `config.attributes["connection"]`, and whatever DATABASE_URL names stays as it is.
+Keep these ids, and what the migrations are for. `alembic` starts in this folder, either on the
+command line, where `DATABASE_URL` names the database, or in `create_app(engine, ini=...)`: at its
+start that brings the database of `engine` to head, with the configuration file `ini`. It hands its
+connection to `env.py` in `config.attributes["connection"]`; what DATABASE_URL names stays as it is.
 `alembic check` is the build's last word: it is to report every table, column, default and CHECK in
 which database and models differ. All this on SQLite and on PostgreSQL.
 """

@@ -5,15 +5,13 @@ import os
 from logging.config import fileConfig
 
 from alembic import context
-from sqlalchemy import Connection
-
 from app.database import open_engine
 from app.models import Base
+from sqlalchemy import Connection
 
 
-def migrate(connection: Connection) -> None:
+def run_migrations(connection: Connection) -> None:
     """Runs the migrations that alembic was asked for."""
-    # TODO batch-on-sqlite: what does SQLite delete with a table that a batch replaces?
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -23,6 +21,12 @@ def migrate(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def migrate(connection: Connection) -> None:
+    """Runs them on any database."""
+    # TODO batch-on-sqlite: what does SQLite delete with a table that a batch replaces?
+    run_migrations(connection)
 
 
 async def migrate_from_outside() -> None:

@@ -5,18 +5,13 @@ import os
 from logging.config import fileConfig
 
 from alembic import context
-from sqlalchemy import Connection
-
 from app.database import open_engine
 from app.models import Base
+from sqlalchemy import Connection
 
 
-def migrate(connection: Connection) -> None:
+def run_migrations(connection: Connection) -> None:
     """Runs the migrations that alembic was asked for."""
-    on_sqlite = connection.dialect.name == "sqlite"
-    if on_sqlite:
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-        connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -26,6 +21,15 @@ def migrate(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def migrate(connection: Connection) -> None:
+    """Runs them on any database."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    if on_sqlite:
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        connection.commit()
+    run_migrations(connection)
     if on_sqlite:
         connection.exec_driver_sql("PRAGMA foreign_keys=ON")
         connection.commit()

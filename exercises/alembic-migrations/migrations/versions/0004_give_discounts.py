@@ -10,9 +10,7 @@ down_revision = "0003"
 def upgrade() -> None:
     with op.batch_alter_table("orders") as orders:
         orders.add_column(sa.Column("discount", sa.Integer(), server_default="0", nullable=False))
-        orders.create_check_constraint(
-            op.f("ck_orders_discount_within_total"), "discount <= total"
-        )
+        orders.create_check_constraint(op.f("ck_orders_discount_within_total"), "discount <= total")
 
 
 def downgrade() -> None:

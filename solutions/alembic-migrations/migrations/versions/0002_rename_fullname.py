@@ -8,8 +8,8 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    op.alter_column("customers", "fullname", new_column_name="name")
+    op.alter_column("customers", "fullname", new_column_name="name", existing_type=sa.String())
 
 
 def downgrade() -> None:
-    op.alter_column("customers", "name", new_column_name="fullname")
+    op.alter_column("customers", "name", new_column_name="fullname", existing_type=sa.String())
