@@ -275,7 +275,11 @@ async def test_run_inside_the_app(app, project, db, empty, serve, monkeypatch, c
     except REFUSED as error:
         raise AssertionError(f"the app does not start: {one_line(error)}") from error
 
-    assert await looked_at(empty, tables) == TABLES, "the tables once the app has started"
+    at = await looked_at(empty, lambda one: MigrationContext.configure(one).get_current_heads())
+    assert {"tables": await looked_at(empty, tables), "revision": at} == {
+        "tables": TABLES,
+        "revision": ("0005",),
+    }, "the app's database once the app has started"
 
     await stored(empty, "INSERT INTO customers (id, name, address) VALUES (7, 'Ada', 'Hill')")
 
