@@ -1,0 +1,52 @@
+"""How alembic reaches the shop's database."""
+
+import asyncio
+import os
+from logging.config import fileConfig
+
+from alembic import context
+from app.database import open_engine
+from app.models import Base
+from sqlalchemy import Connection
+
+
+def run_migrations(connection: Connection) -> None:
+    """Runs the migrations that alembic was asked for."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_server_default=True,
+        autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+        render_as_batch=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def migrate(connection: Connection) -> None:
+    """Runs them on any database."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    if on_sqlite:
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        connection.commit()
+    run_migrations(connection)
+    if on_sqlite:
+        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+        connection.commit()
+
+
+async def migrate_from_outside() -> None:
+    """Runs the migrations on a connection of their own, as the command line does."""
+    engine = open_engine(os.environ["DATABASE_URL"])
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+shared: Connection | None = context.config.attributes.get("connection")
+if shared is not None:
+    migrate(shared)
+else:
+    if context.config.config_file_name is not None:
+        fileConfig(context.config.config_file_name)
+    asyncio.run(migrate_from_outside())
