@@ -43,7 +43,7 @@ lint: .venv/ready
 	@$(BIN)/mypy --config-file $(MYPY) src
 	@for topic in $(TOPICS); do for kind in solutions exercises; do \
 	    copy=.mypy_cache/$$kind/$$(echo $$topic | tr - _); rm -rf $$copy; mkdir -p .mypy_cache/$$kind; \
-	    cp -R $$kind/$$topic $$copy && touch $$copy/__init__.py && \
+	    cp -R $$kind/$$topic $$copy && { [ -d $$copy/app ] || touch $$copy/__init__.py; } && \
 	    (cd .mypy_cache/$$kind && ../../$(BIN)/mypy --config-file ../../$(MYPY) --cache-dir .cache $$(basename $$copy)) || exit 1; \
 	done; done
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -193,9 +193,9 @@ async def test_go_up_down_and_up_again(alembic, empty):
     before, wrong = {"0003": await looked_at(empty, schema), "base": set()}, {}
     await alembic(empty, "upgrade", "head")
 
-    for revision in before:
+    for revision, was in before.items():
         await alembic(empty, "downgrade", revision)
-        if odd := before[revision] ^ await looked_at(empty, schema):
+        if odd := was ^ await looked_at(empty, schema):
             wrong[revision] = sorted(odd)
     await alembic(empty, "upgrade", "head")
 
