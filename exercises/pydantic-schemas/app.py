@@ -124,7 +124,7 @@ class NewOrder(Input):
     deliver_at: Instant
     lines: list[NewLine] = Field(default_factory=list)
     vouchers: list[Voucher] = []
-    gift: Json[dict[str, str]] | None = None
+    gift: Json[Gift] | None = None
 
 
 # TODO separate-input-from-output: which of these fields are the shop's, and which bounds are old?
