@@ -136,6 +136,7 @@ async def test_bound_every_input(app, client, db):
         "phone in Arabic digits": await register(email="f@shop.example", phone="+٤٩٣٠١٢٣٤٥٦"),
         "e-mail of 300": await register(email="x" * 300 + "@shop.example"),
         "2**63 pieces": await order(lines=[LINE | {"quantity": 2**63}]),
+        "-1 pieces": await order(lines=[LINE | {"quantity": -1}]),
         "51 lines": await order(lines=[LINE] * 51),
         "lines left out": await order(),
         "6 vouchers": await order(lines=[LINE], vouchers=["SALE"] * 6),
