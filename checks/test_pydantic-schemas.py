@@ -144,8 +144,8 @@ async def test_bound_every_input(app, client, db):
         "gift to a name of 81": await order(lines=[LINE], gift=GIFT.replace("Bob", "x" * 81)),
     }
 
-    accepted = {what: status for what, status in statuses.items() if status != 422}
-    assert accepted == {}, "what the desk should answer with 422"
+    not_refused = [what for what, status in statuses.items() if status != 422]
+    assert not_refused == [], "what the desk should answer with 422"
 
     statuses = {
         "name of 80": await register(email="g@shop.example", name="é" * 80, phone="+4930123456"),
