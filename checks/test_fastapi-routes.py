@@ -98,8 +98,8 @@ async def test_keep_routes_thin(app, client, db):
         await app.cancel(session, second.id)
         (refusal,) = await asyncio.gather(app.cancel(session, shipped.id), return_exceptions=True)
         await session.commit()
-
     caught = "a ShopError" if isinstance(refusal, app.ShopError) else repr(refusal)
+
     assert {"caught": caught} | {str(o.id): o.status for o in await db.rows(app.Order)} == {
         "caught": "a ShopError",
         "1": "cancelled",
@@ -126,8 +126,8 @@ async def test_bound_ids_and_limits(app, client, db):
         "size 0": await page(1, 0),
         "size 101": await page(1, 101),
     }
-
     taken = {name: r.status_code for name, r in asked.items() if not 400 <= r.status_code < 500}
+
     assert {"page 2 of size 2": [o["sku"] for o in objects(good)], "no 4xx": taken} == {
         "page 2 of size 2": ["oat"],
         "no 4xx": {},
@@ -145,20 +145,26 @@ async def test_bound_ids_and_limits(app, client, db):
 
 async def test_answer_with_the_right_status(app, client, db):
     """Each status says what happened, OpenAPI says the same, and a 201 says where it is."""
-    await db.add(app.Product(sku="tea", cents=1250, left=1))
+    old = app.Order(sku="tea", price=1250, card="tok_4000")
+    await db.add(old, app.Product(sku="tea", cents=1250, left=1))
     url = await url_to_post(client)
 
-    placed, sold_out = [await client.post(url, json=TEA) for _ in range(2)]
-    found = await client.get(urljoin(str(placed.url), placed.headers.get("location")))
-    gone = await client.delete("/api/orders/1")
+    placed, sold_out, gone = (
+        await client.post(url, json=TEA),
+        await client.post(url, json=TEA),
+        await client.delete(f"/api/orders/{old.id}"),
+    )
 
     assert statuses(placed=placed, sold_out=sold_out, gone=gone) == {
         "placed": 201,
         "sold_out": 409,
         "gone": 204,
-    }, "the last tea is ordered, ordered once more, and the order is cancelled"
-    assert {"at the Location": found.text, "body of the 204": gone.text} == {
-        "at the Location": placed.text,
+    }, "the last tea is ordered, ordered once more, and an old order is cancelled"
+
+    found = await client.get(urljoin(str(placed.url), placed.headers.get("location")))
+
+    assert {"at the Location": objects(found), "body of the 204": gone.text} == {
+        "at the Location": objects(placed),
         "body of the 204": "",
     }, f"the 201 has the Location {placed.headers.get('location')!r}"
 
