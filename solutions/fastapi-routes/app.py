@@ -1,0 +1,188 @@
+"""The shop's orders over HTTP, for its phone app.
+
+POST   /api/orders        places an order: 201, the order, and where it is from now on
+GET    /api/orders        the orders by id, `page` from 1, `size` from 1 to 100, else 422
+GET    /api/orders/{id}   one order
+DELETE /api/orders/{id}   cancels it: 204; a shipped order is not cancelled: 409
+
+An order is told as `id`, `sku`, `status` and `price` in euros ("12.50"). Its `card` is the token
+that charges the customer: it stays in the shop. A sold-out product is a 409, an unknown product or
+order a 404. Ids are INTEGER columns; the shop runs on SQLite and on PostgreSQL.
+
+The phone app's client is generated from /openapi.json: its methods are named after `operationId`
+(`place_order`, `list_orders`, `show_order`, `cancel_order`, whatever the paths are), and it reads
+each status and body that stands there. The nightly job has no HTTP: it calls
+`cancel(session, order_id)`, expects a ShopError for a refusal, and commits itself.
+
+There already: tables, models, and the handler that answers each ShopError as problem+json.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+PROBLEM_JSON = "application/problem+json"
+MAX_ID = 2**31 - 1
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Product(Base):
+    __tablename__ = "products"
+    sku: Mapped[str] = mapped_column(primary_key=True)
+    cents: Mapped[int]
+    left: Mapped[int]
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sku: Mapped[str]
+    price: Mapped[int]
+    card: Mapped[str]
+    status: Mapped[str] = mapped_column(default="new")
+
+
+class ShopError(Exception):
+    status, title = 400, "The shop cannot do that"
+
+
+class NotFoundError(ShopError):
+    status, title = 404, "There is no such thing"
+
+
+class SoldOutError(ShopError):
+    status, title = 409, "The product is sold out"
+
+
+class ShippedError(ShopError):
+    status, title = 409, "The order is on its way"
+
+
+class NewOrder(BaseModel):
+    sku: str
+    card: str
+
+
+def in_euros(cents: Any) -> Decimal:
+    return Decimal(cents).scaleb(-2)
+
+
+class OrderOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    sku: str
+    status: str
+    price: Annotated[Decimal, BeforeValidator(in_euros)]
+
+
+class Problem(BaseModel):
+    title: str
+    status: int
+
+
+def fails(*errors: type[ShopError]) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI tells of the errors that a route answers."""
+    content = {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}
+    return {error.status: {"description": error.title, "content": content} for error in errors}
+
+
+async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
+    async with request.app.state.sessions() as session:
+        yield session
+        await session.commit()
+
+
+SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]
+OrderId = Annotated[int, Path(ge=1, le=MAX_ID)]
+PageNumber = Annotated[int, Query(ge=1, le=10_000)]
+PageSize = Annotated[int, Query(ge=1, le=100)]
+
+router = APIRouter(prefix="/orders", tags=["orders"])
+
+
+async def find_orders(session: AsyncSession, page: int, size: int) -> Sequence[Order]:
+    found = await session.scalars(
+        select(Order).order_by(Order.id).offset((page - 1) * size).limit(size)
+    )
+    return found.all()
+
+
+async def find_order(session: AsyncSession, order_id: int) -> Order:
+    order = await session.get(Order, order_id)
+    if order is None:
+        raise NotFoundError(f"order {order_id}")
+    return order
+
+
+async def place(session: AsyncSession, new: NewOrder) -> Order:
+    product = await session.get(Product, new.sku)
+    if product is None:
+        raise NotFoundError(f"product {new.sku}")
+    change = update(Product).where(Product.sku == new.sku, Product.left > 0)
+    left = await session.scalar(change.values(left=Product.left - 1).returning(Product.left))
+    if left is None:
+        raise SoldOutError(f"product {new.sku}")
+    order = Order(sku=new.sku, price=product.cents, card=new.card)
+    session.add(order)
+    await session.flush()
+    return order
+
+
+@router.get("", response_model=list[OrderOut])
+async def list_orders(session: SessionDep, page: PageNumber = 1, size: PageSize = 20) -> Any:
+    return await find_orders(session, page, size)
+
+
+@router.post(
+    "",
+    response_model=OrderOut,
+    responses=fails(NotFoundError, SoldOutError),
+    status_code=201,
+)
+async def place_order(
+    new: NewOrder, session: SessionDep, request: Request, response: Response
+) -> Order:
+    order = await place(session, new)
+    response.headers["Location"] = request.url_for("show_order", order_id=order.id).path
+    return order
+
+
+@router.get("/{order_id}", response_model=OrderOut, responses=fails(NotFoundError))
+async def show_order(order_id: OrderId, session: SessionDep) -> Order:
+    return await find_order(session, order_id)
+
+
+async def cancel(session: AsyncSession, order_id: int) -> None:
+    order = await find_order(session, order_id)
+    if order.status == "shipped":
+        raise ShippedError(f"order {order_id}")
+    order.status = "cancelled"
+
+
+@router.delete("/{order_id}", status_code=204, responses=fails(NotFoundError, ShippedError))
+async def cancel_order(order_id: OrderId, session: SessionDep) -> None:
+    await cancel(session, order_id)
+
+
+def create_app(engine: AsyncEngine) -> FastAPI:
+    app = FastAPI(generate_unique_id_function=lambda route: route.name)
+    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+    app.include_router(router, prefix="/api")
+
+    @app.exception_handler(ShopError)
+    async def answer_shop_error(request: Request, exc: ShopError) -> JSONResponse:
+        body = {"title": exc.title, "status": exc.status}
+        return JSONResponse(body, exc.status, media_type=PROBLEM_JSON)
+
+    return app
