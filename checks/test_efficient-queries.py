@@ -1,5 +1,6 @@
 """Checks of efficient-queries: what is asked, how often, and what comes back."""
 
+import re
 from contextlib import contextmanager
 from datetime import date, timedelta
 from itertools import cycle
@@ -148,10 +149,9 @@ async def test_page_by_key(app, client, db):
     plan = [str(row[-1]).strip() for row in await once_more(db, sent[-1:], explain=True)]
 
     assert {
-        "sorts": [line for line in plan if "B-TREE" in line or "Sort" in line],
-        "begins at the key": "placed_on<" in (steps := " ".join(plan).replace(" ", ""))
-        or "IndexCond" in steps,
-    } == {"sorts": [], "begins at the key": True}, f"the plan of page 2: {plan}"
+        "sorts": [step for step in plan if "B-TREE" in step or "Sort" in step],
+        "begins at the key": any(re.search(r"SEARCH.*placed_on<|Cond.*placed_on", s) for s in plan),
+    } == {"sorts": [], "begins at the key": True}, f"the plan of page 2 is {plan}"
 
 
 async def test_bound_every_page(app, db):
