@@ -223,26 +223,33 @@ async def test_count_rows_once(app, db):
     """Each line, payment and order counts once, and an order without any counts as well."""
     ada = app.Customer(name="ada")
     await db.add(ada)
-    paid = app.Order(
-        customer_id=ada.id,
-        placed_on=DAY,
-        lines=[app.OrderLine(sku=sku, price=5) for sku in ("tea", "pot", "cup")],
+    bare, small, large = (
+        app.Order(
+            customer_id=ada.id,
+            placed_on=DAY,
+            lines=[app.OrderLine(sku=sku, price=5) for sku in skus],
+        )
+        for skus in ((), ("tea",), ("tea", "pot", "cup"))
     )
-    bare = app.Order(customer_id=ada.id, placed_on=DAY)
-    await db.add(paid, bare)
-    await db.add(*(app.Payment(order_id=paid.id, amount=6) for _ in range(2)))
+    for order in (bare, small, large):
+        await db.add(order)
+    await db.add(*(app.Payment(order_id=large.id, amount=6) for _ in range(2)))
 
     async with db.session() as session:
         rows = await app.balances(session)
 
-    assert [tuple(row) for row in rows or ()] == [(paid.id, 3, 15, 12), (bare.id, 0, 0, 0)], (
-        "order, lines, due, paid: the first has three lines at 5 and two payments of 6"
-    )
+    assert [tuple(row) for row in rows or ()] == [
+        (bare.id, 0, 0, 0),
+        (small.id, 1, 5, 0),
+        (large.id, 3, 15, 12),
+    ], "id, lines, due, paid: the last has three lines at 5 and two payments of 6"
 
     async with db.session() as session:
         found = await app.search(session, ["tea", "pot"], 2)
 
-    assert [order.id for order in found] == [paid.id], "the one order with tea or pot"
+    assert [order.id for order in found] == [large.id, small.id], (
+        "two orders have tea or pot, the newer one has both"
+    )
 
 
 async def test_read_fresh_state(app, db):
