@@ -58,7 +58,7 @@ async def test_load_relations_in_bulk(app, client, db):
             customer=app.Customer(name=f"customer {number}"),
             lines=[app.OrderLine(sku=sku, price=3) for sku in ("tea", "pot")],
         )
-        for number in range(5)
+        for number in range(6)
     ]
     await db.add(orders[0])
 
@@ -79,7 +79,7 @@ async def test_load_relations_in_bulk(app, client, db):
     ]
 
     assert shown == [f"customer {number} tea pot" for number in range(5)], (
-        "the board has five orders, each with its customer and both lines"
+        "the board has the five oldest of six orders, each with its customer and both lines"
     )
 
     with db.statements() as for_page:
@@ -94,7 +94,7 @@ async def test_order_every_page(app, client, db):
     skus = [f"{number:02}" for number in range(12)]
     await db.add(
         *(
-            app.Product(sku=sku, name="", price=int(sku > "05"), weight=1, supplier="s")
+            app.Product(sku=sku, name="", price=int(sku < "06"), weight=1, supplier="s")
             for sku in skus
         )
     )
@@ -125,7 +125,7 @@ async def test_page_by_key(app, client, db):
     ]
     await db.add(*orders)
     mine = sorted((order.placed_on, order.id) for order in orders if order.customer_id == ada.id)
-    newest_first = [order_id for _, order_id in reversed(mine)]
+    place = {order_id: number for number, (_, order_id) in enumerate(reversed(mine), 1)}
 
     async def look(token):
         params = {"after": token} if token else {}
@@ -140,11 +140,15 @@ async def test_page_by_key(app, client, db):
     await db.execute(delete(app.Order).where(app.Order.id.in_(second[-1:])))
     third, token = await look(token)
 
-    assert {"1": first, "2": second, "3": third} == {
-        "1": newest_first[:5],
-        "2": newest_first[5:10],
-        "3": newest_first[10:],
-    }, "an order was placed after page 1, and the last one of page 2 was deleted after it"
+    pages = {
+        number: [place.get(order, "a new one") for order in page]
+        for number, page in enumerate((first, second, third), 1)
+    }
+
+    assert pages == {1: [1, 2, 3, 4, 5], 2: [6, 7, 8, 9, 10], 3: [11, 12, 13]}, (
+        "13 orders, newest first; after page 1 a new one was placed, after page 2 its last one was "
+        "deleted"
+    )
 
     plan = [str(row[-1]).strip() for row in await once_more(db, sent[-1:], explain=True)]
 
@@ -203,12 +207,12 @@ async def test_insert_in_bulk(app, db):
     product = app.Product
     stored = select(product.sku, product.left, product.unit, product.note)
 
-    assert await db.rows(stored.where(product.sku != "tea").order_by(product.id)) == [
+    assert await db.rows(stored.where(product.sku != "tea").order_by(product.sku)) == [
+        ("a", 0, "piece", None),
         ("a", 0, "piece", None),
         ("b", 4, None, "new"),
         ("b", 4, None, "new"),
-        ("a", 0, "piece", None),
-    ], "sku, left, unit, note"
+    ], "sku, left, unit, note: a comes without the last three, b with all, and its unit is None"
 
     rows = [tea | {"left": 7, "unit": None, "note": None}] * 4100
     async with db.session() as session:
@@ -264,30 +268,37 @@ async def test_read_fresh_state(app, db):
 
     line = app.OrderLine
     query = select(app.Order).order_by(app.Order.id).options(selectinload(app.Order.lines))
-    async with db.session() as session:
-        mine, untouched, deleted = (await session.scalars(query)).all()
+
+    async def change():
         await db.execute(update(app.Order).where(app.Order.id == asked.id).values(status="paid"))
         await db.add(line(order_id=asked.id, sku="pot", price=4))
         await db.execute(delete(line).where(line.order_id == gone.id))
         await db.execute(delete(app.Order).where(app.Order.id == gone.id))
-        mine.placed_on, untouched.placed_on = DAY + timedelta(1), DAY + timedelta(2)
-        fresh = await app.current(session, asked.id)
-        missing = await app.current(session, deleted.id)
+
+    async with db.session() as session:
+        first, second, third = (await session.scalars(query)).all()
+        await change()
+        first.placed_on, second.placed_on = DAY + timedelta(1), DAY + timedelta(2)
+        fresh, missing = [await app.current(session, each.id) for each in (asked, gone)]
         seen = {
+            "object": "the session's" if fresh is first else fresh,
             "status": fresh and fresh.status,
             "lines": [line.sku for line in (fresh.lines if fresh else ())],
-            "the deleted order": missing and type(missing).__name__,
+            "deleted order": missing,
         }
-
-        assert seen == {"status": "paid", "lines": ["tea", "pot"], "the deleted order": None}, (
-            "another connection paid the order, added a pot, and deleted a third order"
-        )
-
-        statuses = [untouched.status, deleted.status]
+        readable = [second.status, third.status]
         await session.commit()
+
+    assert seen == {
+        "object": "the session's",
+        "status": "paid",
+        "lines": ["tea", "pot"],
+        "deleted order": None,
+    }, "another connection paid the order, added a pot to it, and deleted another order"
+
     stored = [order.placed_on.day for order in await db.rows(app.Order)]
 
-    assert {"readable": statuses, "days stored": stored} == {
+    assert {"readable": readable, "days stored": stored} == {
         "readable": ["new", "new"],
         "days stored": [2, 3],
-    }, "the caller had moved two orders by a day and by two, unflushed, and commits now"
+    }, "before, the caller had moved two orders to the 2nd and 3rd, unflushed; it commits after"

@@ -15,9 +15,9 @@ their names, arguments and what they answer; PAGE and MOST are the sizes of a pa
 `import_products`  stores a price list in one go: any number of rows, none too. A row may lack
                    "left" (0), "unit" ("piece") and "note" (None); a None that is sent stays NULL
 `balances`         for each order by id: its id, how many lines, what they cost, and what is paid
-`current`          an order with its lines as the database has them now, also in a session that has
-                   read it before; None where it is gone. Nothing else changes: what the caller has
-                   not flushed yet is kept, and every object in the session stays readable
+`current`          an order of the session, with its lines, as the database has them now, also where
+                   the session has read it before; None where it is gone. Nothing else changes: what
+                   the caller has not flushed is kept, and each object in the session stays readable
 """
 
 from collections.abc import AsyncIterator, Sequence
