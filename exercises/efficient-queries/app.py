@@ -12,9 +12,9 @@ their names, arguments and what they answer; PAGE and MOST are the sizes of a pa
                    None; orders come and go between two pages. Tokens are sealed for clients
 `search`           the newest orders with one of these products: `limit` of them, but one at the
                    least and MOST at the most, whatever a script asks for
-`import_products`  stores a price list of any length, none too, with few statements of at most 10,000
-                   parameters. A row may lack "left" (0), "unit" ("piece") and "note" (None); a None
-                   that is sent stays NULL
+`import_products`  stores a price list of any length, none too, with few statements of 10,000
+                   parameters at the most. A row may lack "left" (0), "unit" ("piece") and "note"
+                   (None); a None that is sent stays NULL
 `balances`         for each order by id: its id, how many lines, what they cost, and what is paid
 `current`          an order of the session, with its lines, as the database has them now, also where
                    the session has read it before; None where it is gone. Nothing else changes: what
