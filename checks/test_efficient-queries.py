@@ -26,15 +26,15 @@ def sent_with_values(db):
 
 
 async def once_more(db, sent, explain=False):
-    """The rows of statements that the app sent, or of their plans, to another connection."""
+    """The rows of each statement that the app sent, or of its plan, to another connection."""
     postgresql = db.engine.dialect.name == "postgresql"
     words = ("EXPLAIN (COSTS OFF) " if postgresql else "EXPLAIN QUERY PLAN ") if explain else ""
     engine = create_async_engine(db.engine.url, poolclass=NullPool)
     async with engine.connect() as connection:
         for way in ("seqscan", "bitmapscan", "sort") if postgresql and explain else ():
             await connection.exec_driver_sql(f"SET enable_{way} = off")  # a table of 13 rows
-        results = [await connection.exec_driver_sql(words + sql, given) for sql, given in sent]
-        return [row for result in results for row in result]
+        ran = [await connection.exec_driver_sql(words + sql, given) for sql, given in sent]
+        return [list(result) for result in ran]
 
 
 @contextmanager
@@ -150,7 +150,7 @@ async def test_page_by_key(app, client, db):
         "deleted"
     )
 
-    plan = [str(row[-1]).strip() for row in await once_more(db, sent[-1:], explain=True)]
+    plan = [str(row[-1]).strip() for row in (await once_more(db, sent[-1:], explain=True))[0]]
 
     assert {
         "sorts": [step for step in plan if "B-TREE" in step or "Sort" in step],
@@ -174,15 +174,15 @@ async def test_bound_every_page(app, db):
         with sent_with_values(db) as sent:
             await app.board(session)
             for limit in (3, 10**6, -7):
-                given[limit] = len(await app.search(session, ["tea"], limit) or ())
+                given[f"limit {limit}"] = len(await app.search(session, ["tea"], limit) or ())
+        fetched = max(map(len, await once_more(db, sent)), default=0)
 
-    assert given == {3: 3, 10**6: 20, -7: 1}, "how many orders a search gave, by its limit"
-    fetched = max([len(await once_more(db, [each])) for each in sent])
-
-    assert {"rows of one statement": fetched} == {"rows of one statement": min(fetched, 21)}, (
-        "the most that a statement of board or search fetched, of 25 orders: 20, and perhaps one "
-        "more to see whether there is more"
-    )
+    assert given | {"rows of a statement": fetched} == {
+        "limit 3": 3,
+        "limit 1000000": 20,
+        "limit -7": 1,
+        "rows of a statement": min(fetched, 21),
+    }, "of 25 orders: how many a search gave, and the most rows that board or search fetched"
 
 
 async def test_insert_in_bulk(app, db):
