@@ -1,0 +1,216 @@
+"""The shop's back office: mend its queries.
+
+With ten orders every screen was quick and right. With ten thousand the board takes a minute, the
+pages of the catalogue repeat products, and the import of a supplier's price list fails at night.
+The models and routes are right; each function below them asks the database in a wrong way.
+
+Routes, scripts and workers call these functions in a session of their own, and commit it. Keep
+their names, arguments and what they answer; PAGE and MOST are the sizes of a page:
+`board`            the oldest new orders, PAGE of them, shown with customer and all lines
+`catalogue`        page 1, 2, … of the products, cheapest first, PAGE to a page
+`orders_of`        PAGE orders of a customer, newest day first, and the token of the next page or
+                   None; orders come and go between two pages. Tokens are sealed for clients
+`search`           the newest orders with one of these products: `limit` of them, but one at the
+                   least and MOST at the most, whatever a script asks for
+`import_products`  stores a price list of any length, none too, with few statements of 10,000
+                   parameters at the most. A row may lack "left" (0), "unit" ("piece") and "note"
+                   (None); a None that is sent stays NULL
+`balances`         for each order by id: its id, how many lines, what they cost, and what is paid
+`current`          an order of the session, with its lines, as the database has them now, also where
+                   the session has read it before; None where it is gone. Nothing else changes: what
+                   the caller has not flushed is kept, and each object in the session stays readable
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import ForeignKey, Index, Row, func, insert, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncAttrs, AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+)
+
+PAGE, MOST = 5, 20
+
+
+class Base(AsyncAttrs, DeclarativeBase):
+    pass
+
+
+class Customer(Base):
+    __tablename__ = "customers"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    __table_args__ = (Index("ix_orders_of_customer", "customer_id", "placed_on", "id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"))
+    placed_on: Mapped[date]
+    status: Mapped[str] = mapped_column(default="new")
+    customer: Mapped[Customer] = relationship()
+    lines: Mapped[list["OrderLine"]] = relationship(order_by="OrderLine.id")
+
+
+class OrderLine(Base):
+    __tablename__ = "order_lines"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    sku: Mapped[str]
+    price: Mapped[int]
+
+
+class Payment(Base):
+    __tablename__ = "payments"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    amount: Mapped[int]
+
+
+class Product(Base):
+    __tablename__ = "products"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sku: Mapped[str]
+    name: Mapped[str]
+    price: Mapped[int]
+    weight: Mapped[int]
+    supplier: Mapped[str]
+    left: Mapped[int] = mapped_column(default=0)
+    unit: Mapped[str | None] = mapped_column(server_default="piece")
+    note: Mapped[str | None]
+
+
+async def board(session: AsyncSession) -> Sequence[Order]:
+    """The oldest new orders, with customer and lines."""
+    query = select(Order).where(Order.status == "new").order_by(Order.placed_on, Order.id)
+    query = query.limit(PAGE)
+    # TODO load-relations-in-bulk: how many statements do five orders take?
+    orders = (await session.scalars(query)).all()
+    for order in orders:
+        await session.refresh(order, ["customer", "lines"])
+    return orders
+
+
+async def catalogue(session: AsyncSession, page: int) -> Sequence[Product]:
+    """One page of the products, cheapest first."""
+    query = select(Product).offset((page - 1) * PAGE).limit(PAGE)
+    # TODO order-every-page: which of two products with the same price comes first, and every time?
+    return (await session.scalars(query)).all()
+
+
+async def orders_of(
+    session: AsyncSession, customer_id: int, after: str | None
+) -> tuple[Sequence[Order], str | None]:
+    """The customer's orders behind a token, newest first, and the token of the next page."""
+    query = select(Order).where(Order.customer_id == customer_id).limit(PAGE)
+    query = query.order_by(Order.placed_on.desc(), Order.id.desc())
+    # TODO page-by-key: where does the next page begin once a new order is placed?
+    start = int(after or 0)
+    orders = (await session.scalars(query.offset(start))).all()
+    following = str(start + PAGE)
+    return orders, following if len(orders) == PAGE else None
+
+
+async def search(session: AsyncSession, skus: Sequence[str], limit: int) -> Sequence[Order]:
+    """The newest orders with one of these products, at most MOST."""
+    query = select(Order).where(Order.lines.any(OrderLine.sku.in_(skus))).order_by(Order.id.desc())
+    # TODO bound-every-page: what does a limit of a million give, and one of -1?
+    query = query.limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def import_products(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Store the products of a price list."""
+    # TODO insert-in-bulk: what is sent for 0 rows, for 10,000, and for rows with different keys?
+    await session.execute(insert(Product).values(list(rows)))
+
+
+async def balances(session: AsyncSession) -> Sequence[Row[*tuple[Any, ...]]]:
+    """For each order by id: its id, how many lines, what they cost, what is paid."""
+    # TODO count-rows-once: how many rows does this join make of three lines and two payments?
+    columns = func.count(OrderLine.id), func.sum(OrderLine.price), func.sum(Payment.amount)
+    query = select(Order.id, *columns).join(OrderLine, OrderLine.order_id == Order.id)
+    query = query.join(Payment, Payment.order_id == Order.id)
+    return (await session.execute(query.group_by(Order.id).order_by(Order.id))).all()
+
+
+async def current(session: AsyncSession, order_id: int) -> Order | None:
+    """An order with its lines, as the database has them now."""
+    query = select(Order).where(Order.id == order_id).options(selectinload(Order.lines))
+    # TODO read-fresh-state: what becomes of the row if the session knows this order?
+    return await session.scalar(query)
+
+
+async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
+    async with request.app.state.sessions() as session:
+        yield session
+
+
+SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class OrderShape(Shape):
+    id: int
+    placed_on: date
+
+
+class OrderPage(BaseModel):
+    orders: list[OrderShape]
+    next: str | None
+
+
+class CustomerShape(Shape):
+    name: str
+
+
+class LineShape(Shape):
+    sku: str
+
+
+class BoardShape(OrderShape):
+    customer: CustomerShape
+    lines: list[LineShape]
+
+
+class ProductShape(Shape):
+    sku: str
+    price: int
+
+
+def create_app(engine: AsyncEngine) -> FastAPI:
+    """The back office on `engine`."""
+    app = FastAPI()
+    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    @app.get("/board", response_model=list[BoardShape])
+    async def show_board(session: SessionDep) -> Sequence[Order]:
+        return await board(session)
+
+    @app.get("/products", response_model=list[ProductShape])
+    async def show_catalogue(
+        session: SessionDep, page: Annotated[int, Query(ge=1, le=1000)] = 1
+    ) -> Sequence[Product]:
+        return await catalogue(session, page)
+
+    @app.get("/customers/{customer_id}/orders", response_model=OrderPage)
+    async def show_orders(
+        session: SessionDep, customer_id: int, after: str | None = None
+    ) -> dict[str, Any]:
+        orders, following = await orders_of(session, customer_id, after)
+        return {"orders": orders, "next": following}
+
+    return app
