@@ -1,4 +1,5 @@
-"""How long grading and the proof take, each as a ratio to a floor measured in the same run.
+"""How long grading and the proof take, each as a ratio to a floor measured in the same run; and
+what the ways to insert rows cost, which a rule teaches.
 
 The floor is an empty test that imports fastapi, sqlalchemy, httpx2 and pytest. The runs take
 turns, so that a machine whose speed drifts does it to all of them.
@@ -11,6 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import bench_bulk
 
 ROOT = Path(__file__).parent.parent
 RUNS = 5
@@ -49,6 +52,7 @@ def main() -> None:
         median = statistics.median(each)
         print(f"{name:24}{median:10.2f}{max(each):10.2f}{median / floor:10.1f}")
     print(*re.findall(r"^(?:one check run|slowest checks): .*$", said, re.MULTILINE), sep="\n")
+    bench_bulk.main()
 
 
 if __name__ == "__main__":

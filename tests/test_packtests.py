@@ -205,15 +205,19 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "a claim that names a rule that is none": (
         replaced("docs/claims.md", "orders.md#list-in-order", "prices.md#list-in-order"),
-        "docs/claims.md:5: there is no rule list-in-order at prices.md#list-in-order",
+        "docs/claims.md:11: there is no rule list-in-order at prices.md#list-in-order",
     ),
     "a claim that names no rule": (
         replaced("docs/claims.md", "no rule: ", "none: "),
-        "docs/claims.md:6: names no rule: link one, or say 'no rule: ' and why",
+        "docs/claims.md:12: names no rule: link one, or say 'no rule: ' and why",
+    ),
+    "a claim that is not counted": (
+        replaced("docs/claims.md", "| `S1` | 1 |", "| `S1` | 2 |"),
+        "docs/claims.md: does not count S1 right: write | `S1` | 1 | 0 | 0 | 0 | 1 |",
     ),
     "a claim with another verdict": (
-        replaced("docs/claims.md", "| wrong |", "| bad |"),
-        "docs/claims.md:5: 'bad' is no verdict: incomplete, outdated, true, wrong",
+        replaced("docs/claims.md", "S0 | wrong |", "S0 | bad |"),
+        "docs/claims.md:11: 'bad' is no verdict: true, incomplete, outdated, wrong",
     ),
     "an asset that is not the solution's": (
         lambda pack: write(pack / "skills/orders/assets/app.py", "x = 1\n"),

@@ -14,7 +14,7 @@ MOST_RULES, MOST_TOKENS, CHARACTERS_A_TOKEN = 7, 5_000, 4
 CLAIM = re.compile(
     r"^\| (?P<claim>.+?) \| (?P<seed>S\d.*?) \| (?P<verdict>.+?) \| (?P<shown>.+) \|$"
 )
-VERDICTS = {"true", "incomplete", "outdated", "wrong"}
+VERDICTS = ("true", "incomplete", "outdated", "wrong")
 FIRST_LINE = 7  # of a SKILL.md that a page shows: the head above it is for agents
 DESCRIPTION = re.compile(r"Use when [^#<>]{100,290}")
 
@@ -207,7 +207,10 @@ def skills_load(pack: Pack, topic: str) -> Iterator[str]:
 
 @pack_test
 def claims_are_shown(pack: Pack) -> Iterator[str]:
-    """Every claim has a verdict, and names rules that exist or says why there is none."""
+    """Every claim has a verdict, and names rules that exist or says why there is none.
+
+    The page's table counts them by document.
+    """
     page = pack.root / "docs" / "claims.md"
     lines = page.read_text().splitlines() if page.is_file() else []
     rules = {(topic, rule.id) for topic in pack.topics() for rule in pack.rules(topic)}
@@ -217,13 +220,19 @@ def claims_are_shown(pack: Pack) -> Iterator[str]:
     for number, claim in claims:
         where = f"docs/claims.md:{number}"
         if claim["verdict"] not in VERDICTS:
-            yield f"{where}: '{claim['verdict']}' is no verdict: {', '.join(sorted(VERDICTS))}"
+            yield f"{where}: '{claim['verdict']}' is no verdict: {', '.join(VERDICTS)}"
         named = re.findall(r"\[`([^`]*)`\]\(([^)#]*)\.md#([^)]*)\)", claim["shown"])
         if not named and not claim["shown"].startswith("no rule: "):
             yield f"{where}: names no rule: link one, or say 'no rule: ' and why"
         for shown, topic, rule in named:
             if shown != rule or (topic, rule) not in rules:
                 yield f"{where}: there is no rule {shown} at {topic}.md#{rule}: name one that is"
+    for document in sorted({name for _, claim in claims for name in claim["seed"].split(", ")}):
+        made = [claim["verdict"] for _, claim in claims if document in claim["seed"].split(", ")]
+        counts = [made.count(verdict) for verdict in VERDICTS]
+        row = " | ".join(map(str, [f"| `{document}`", *counts, f"{len(made)} |"]))
+        if row not in lines:
+            yield f"docs/claims.md: does not count {document} right: write {row}"
 
 
 @pack_test
