@@ -191,7 +191,7 @@ def skills_load(pack: Pack, topic: str) -> Iterator[str]:
         if tokens > MOST_TOKENS:
             relative = part.relative_to(pack.root)
             yield f"{relative}: about {tokens} tokens: {MOST_TOKENS} are the most"
-    for asset in file.parent.glob("assets/*"):
+    for asset in file.parent.glob("assets/[!.]*"):
         solved = pack.root / "solutions" / topic / asset.name
         if not solved.is_file() or solved.read_bytes() != asset.read_bytes():
             yield f"{asset.relative_to(pack.root)} is not the solution's: copy it from there"
