@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ACTIVATED, Run, edit
+
+from proven_backend.message import compared
 
 MESSAGE = """\
 orders / commit-before-reply
@@ -94,3 +97,27 @@ def test_outside_a_checkout_there_is_a_sentence(tmp_path: Path) -> None:
 
     assert "is not in a checkout of the pack: change into one" in result.stderr
     assert result.returncode == 2
+
+
+LONG = {f"part number {number}": "the same on both sides" for number in range(9)}
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "words"),
+    [
+        ({"told": 201, "left": 1}, {"told": 201, "left": 2}, "seen {'told': 201, 'left': 1}, "),
+        (LONG | {"left": 1}, LONG | {"left": 2}, "seen {'left': 1}, expected {'left': 2}"),
+        (LONG | {"left": 1}, LONG, "seen {'left': 1}, expected {}"),
+        (
+            LONG | {"in": LONG},
+            LONG | {"in": LONG | {"x": 1}},
+            "seen {'in': {}}, expected {'in': {'x': 1}}",
+        ),
+        ([*LONG, "tea"], [*LONG], "seen ['tea'], expected []"),
+        ([*LONG, "tea"], ["tea", *LONG], "seen ['part number 0', "),
+    ],
+)
+def test_of_long_values_only_what_differs_is_shown(
+    seen: object, expected: object, words: str
+) -> None:
+    assert compared(seen, "==", expected)[0].startswith(words)

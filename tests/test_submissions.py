@@ -152,3 +152,27 @@ def test_a_failure_without_its_skill_is_told_all_the_same(pack: Path, run: Run) 
 
     assert "skills/orders/SKILL.md is missing: write it" in result.stdout
     assert "INTERNALERROR" not in result.stdout
+
+
+def test_tables_that_cannot_be_made_are_told(pack: Path, run: Run) -> None:
+    convention = (
+        'class Base(DeclarativeBase):\n    metadata = MetaData(naming_convention={"pk": "pk"})\n'
+    )
+    app = pack / "sub" / "orders" / "app.py"
+    text = app.read_text().replace("class Base(DeclarativeBase):\n    pass\n", convention)
+    text = text.replace("    sku: Mapped[str]", "    sku: Mapped[str] = mapped_column(index=True)")
+    app.write_text(text)
+    edit(app, "from sqlalchemy import", "from sqlalchemy import MetaData,")
+
+    result = run("--target=sub")
+
+    assert result.stdout.count("its tables cannot be made: AssertionError") == 2
+
+
+def test_a_warning_while_it_is_imported_is_no_failure(pack: Path, run: Run) -> None:
+    app = pack / "sub" / "orders" / "app.py"
+    app.write_text(app.read_text() + '\n\nimport warnings\n\nwarnings.warn("old", stacklevel=2)\n')
+
+    result = run("--target=sub")
+
+    assert "4 passed" in result.stdout

@@ -182,13 +182,30 @@ class Observer:
         return self.engine.pool.checkedout()
 
 
+class TablesError(RuntimeError):
+    """The tables of the code under grade cannot be made; the text says why."""
+
+
+@contextmanager
+def making_tables() -> Iterator[None]:
+    """Says in a sentence that the tables cannot be made."""
+    try:
+        yield
+    except Exception as error:
+        raise TablesError(f"its tables cannot be made: {one_line(error)}") from error
+
+
 @asynccontextmanager
 async def sqlite(tables: MetaData | None, folder: Path, story: Story) -> AsyncIterator[Observer]:
     """An observer of a database file in `folder`, copied from a template of the tables."""
     template, file = folder / "template.db", folder / ("empty.db" if tables is None else "shop.db")
     if tables is not None and not template.exists():
-        maker = create_engine(f"sqlite:///{template}", poolclass=NullPool)
-        tables.create_all(maker, checkfirst=False)
+        begun = folder / "begun.db"
+        begun.unlink(missing_ok=True)
+        maker = create_engine(f"sqlite:///{begun}", poolclass=NullPool)
+        with making_tables():
+            tables.create_all(maker, checkfirst=False)
+        begun.rename(template)
     for old in (file, Path(f"{file}-journal"), Path(f"{file}-wal"), Path(f"{file}-shm")):
         old.unlink(missing_ok=True)
     if tables is not None:
@@ -217,8 +234,9 @@ async def on_postgresql(
     engine, own = create_async_engine(url, **POOL), create_async_engine(url)
     try:
         if tables is not None:
-            async with own.begin() as connection:
-                await connection.run_sync(tables.create_all, checkfirst=False)
+            with making_tables():
+                async with own.begin() as connection:
+                    await connection.run_sync(tables.create_all, checkfirst=False)
         yield Observer(engine, own, story)
     finally:
         await engine.dispose()

@@ -9,6 +9,7 @@ import textwrap
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from proven_backend.pack import Pack, Rule, Todo, todos
 from proven_backend.programs import Program, original
@@ -17,7 +18,7 @@ from proven_backend.verdict import Verdict
 WIDTH = 100
 LABEL = 10
 CheckFunction = ast.AsyncFunctionDef | ast.FunctionDef
-LINES, DONE, SEEN = 25, 5, 7
+LINES, DONE, SEEN, SHORT = 25, 5, 7, 120
 
 
 def state(verdict: Verdict, rule: str, program: Program) -> str:
@@ -144,14 +145,31 @@ def _ending(verdict: Verdict, function: CheckFunction) -> list[str]:
             if isinstance(a, ast.Assert) and _has(a, verdict.line)
         ]
         compared = f"not so: {ast.unparse(failed[0])}" if failed and not said else ""
-    return _paragraph(": ".join(part for part in (compared, " ".join(said.split())) if part), 3)
+    return _paragraph(": ".join(part for part in (compared, " ".join(said.split())) if part), 4)
 
 
 def compared(left: object, operator: str, right: object) -> list[str] | None:
-    """The words for a failed comparison in an assert."""
+    """The words for a failed comparison in an assert; of what is long, only what differs."""
     if operator == "==":
+        if max(len(repr(left)), len(repr(right))) > SHORT:
+            left, right = _differing(left, right), _differing(right, left)
         return [f"seen {_short(left)}, expected {_short(right)}"]
     return [f"seen {_short(left)}, expected it {operator} {_short(right)}"]
+
+
+def _differing(value: Any, other: Any) -> Any:
+    """The part of a dict or list that another one has not, or not like this."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return {
+            key: _differing(each, other[key]) if key in other else each
+            for key, each in value.items()
+            if key not in other or each != other[key]
+        }
+    if isinstance(value, list) and isinstance(other, list):
+        odd = [each for each in value if value.count(each) != other.count(each)]
+        same = all(other.count(each) == value.count(each) for each in [*value, *other])
+        return value if same else odd
+    return value
 
 
 def cut(line: str, width: int) -> str:
@@ -161,7 +179,7 @@ def cut(line: str, width: int) -> str:
 
 def _short(value: object) -> str:
     text = " ".join(repr(value).split())
-    return text if len(text) <= 120 else text[:80] + " … " + text[-36:]
+    return text if len(text) <= SHORT else text[:80] + " … " + text[-36:]
 
 
 def where(pack: Pack, rule: Rule, program: Program, verdict: Verdict) -> str:
