@@ -76,7 +76,8 @@ class Story:
                 self.events[-1] = Event(kind, statement, self.line())
             if kind in {"BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "PRAGMA"}:
                 return
-            given = f"({len(parameters)} rows)" if many else repr(parameters)
+            rows = many and isinstance(parameters[0], tuple | list | dict)
+            given = f"({len(parameters)} rows)" if rows else repr(parameters)
             self.tell("sql", brief(statement, given), statement)
 
         for name, kind in {
