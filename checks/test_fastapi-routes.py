@@ -25,7 +25,7 @@ def fields(reply):
 
 
 def values(field, reply):
-    return [each.get(field) for each in objects(reply)]
+    return [each[field] for each in objects(reply) if field in each]
 
 
 class Contract:
@@ -51,8 +51,10 @@ class Contract:
         return [int(code) for code in self.replies(method, path) if code.startswith("2")]
 
     def bodies(self, method, path, reply):
-        """The schema of each media type described for this reply's status."""
+        """The schema of each media type described for this reply's status; any 2xx is a success."""
         replies, code = self.replies(method, path), str(reply.status_code)
+        if reply.is_success:
+            code = next((known for known in replies if known.startswith("2")), code)
         described = replies.get(code) or replies.get(f"{code[0]}XX") or replies.get("default", {})
         return {kind: self.found(body) for kind, body in described.get("content", {}).items()}
 
@@ -66,7 +68,7 @@ class Contract:
         return schema
 
     def fields(self, method, path, reply):
-        """The fields described for a body with this reply's status and media type."""
+        """The fields described for a body with this reply's media type."""
         schema = self.bodies(method, path, reply).get(media(reply), {})
         return sorted(schema.get("properties", {}))
 
@@ -78,7 +80,7 @@ class Contract:
             return ", ".join(bodies) or "no body"
         needed, known = schema.get("required", []), schema.get("properties", {})
         fits = {*needed} <= {*fields(reply)} <= {*known}
-        return "as sent" if fits else f"fields {', '.join(known)}"
+        return "as sent" if fits else ", ".join(known) or "no fields"
 
     def unbounded(self):
         """The numbers in paths and queries that are told without two bounds."""
@@ -162,7 +164,7 @@ async def test_bound_ids_and_limits(app, client, db):
         f"order {MAX_ID}": await client.get(f"/api/orders/{MAX_ID}"),
     }
 
-    assert {name: (r.status_code, len(objects(r))) for name, r in served.items()} == {
+    assert {name: (r.status_code, len(values("id", r))) for name, r in served.items()} == {
         "no page or size": (200, 20),
         "page 2, size 20": (200, 2),
         "page 1, size 100": (200, 22),
