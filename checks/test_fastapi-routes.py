@@ -7,10 +7,7 @@ from urllib.parse import urljoin
 ORDERS, ORDER = "/api/orders", "/api/orders/{}"
 FIELDS = ["id", "price", "sku", "status"]
 TEA = {"sku": "tea", "card": "tok_4000"}
-
-
-def statuses(**replies):
-    return {name: reply.status_code for name, reply in replies.items()}
+MAX_ID, NO_ID = 2**31 - 1, 2**31 - 2
 
 
 def media(reply):
@@ -27,6 +24,10 @@ def fields(reply):
     return sorted({name for each in objects(reply) for name in each})
 
 
+def values(field, reply):
+    return [each[field] for each in objects(reply) if field in each]
+
+
 class Contract:
     """What /openapi.json tells: an operation by its method and its path, `{}` for each id."""
 
@@ -38,181 +39,249 @@ class Contract:
             for method, operation in methods.items()
         }
 
+    def path(self, method, path):
+        """Where that is, with or without a slash: only keep-one-url judges that."""
+        return next((p for p in (path, f"{path}/") if (method, p) in self.operations), path)
+
     def replies(self, method, path):
-        """The described replies of an operation; its path may end in a slash."""
-        found = self.operations.get((method, path)) or self.operations.get((method, f"{path}/"))
-        return found["responses"] if found else {}
+        """The described replies of an operation."""
+        return self.operations.get((method, self.path(method, path)), {}).get("responses", {})
 
     def successes(self, method, path):
         return [int(code) for code in self.replies(method, path) if code.startswith("2")]
 
-    def fields(self, method, path, reply):
-        """The fields described for a body with this reply's status and media type."""
+    def bodies(self, method, path, reply):
+        """The schema of each media type described for this reply's status; any 2xx is a success."""
         replies, code = self.replies(method, path), str(reply.status_code)
+        if reply.is_success:
+            code = next((known for known in replies if known.startswith("2")), code)
         described = replies.get(code) or replies.get(f"{code[0]}XX") or replies.get("default", {})
-        schema = described.get("content", {}).get(media(reply), {}).get("schema", {})
+        return {kind: self.found(body) for kind, body in described.get("content", {}).items()}
+
+    def found(self, body):
+        """The schema of one object, behind lists and references; one that is not there is empty."""
+        schema = body.get("schema", {})
         while "items" in schema or "$ref" in schema:
             name = schema.get("$ref", "").rpartition("/")[2]
-            schema = schema.get("items") or self.document["components"]["schemas"][name]
+            known = self.document.get("components", {}).get("schemas", {})
+            schema = schema.get("items") or known.get(name, {"properties": {f"no {name}": {}}})
+        return schema
+
+    def fields(self, method, path, reply):
+        """The fields described for a body with this reply's media type."""
+        schema = self.bodies(method, path, reply).get(media(reply), {})
         return sorted(schema.get("properties", {}))
 
+    def refusal(self, method, path, reply):
+        """ "as sent" where a body with the fields of this reply is described, else what is."""
+        bodies = self.bodies(method, path, reply)
+        schema = bodies.get(media(reply))
+        if schema is None:
+            return ", ".join(bodies) or "no body"
+        needed, known = schema.get("required", []), schema.get("properties", {})
+        fits = {*needed} <= {*fields(reply)} <= {*known}
+        return "as sent" if fits else ", ".join(known) or "no fields"
 
-async def url_to_post(client):
-    """Where orders are placed, with or without a slash: only keep-one-url judges that."""
-    operations = Contract(await client.get("/openapi.json")).operations
-    return next((path for method, path in operations if method == "POST"), ORDERS)
+    def unbounded(self):
+        """The numbers in paths and queries that are told without two bounds."""
+        return [
+            f"{number['name']} of {method} {path}"
+            for (method, path), operation in self.operations.items()
+            for number in operation.get("parameters", [])
+            if "integer" in (told := str(number["schema"]).lower())
+            and not ("minimum" in told and "maximum" in told)
+        ]
 
 
 async def test_declare_the_response(app, client, db):
-    """An order is told as its four fields, alone or in a list, and OpenAPI names the same four."""
+    """An order is told as its four fields, new, one or in a list; OpenAPI names the same four."""
     order = app.Order(sku="tea", price=1250, card="tok_4000")
-    await db.add(order)
-
-    shown, listed = await client.get(f"/api/orders/{order.id}"), await client.get("/api/orders")
-
-    assert {"one order": fields(shown), "the list": fields(listed)} == {
-        "one order": FIELDS,
-        "the list": FIELDS,
-    }, "the fields that a client sees"
-
+    await db.add(order, app.Product(sku="tea", cents=1250, left=1))
     contract = Contract(await client.get("/openapi.json"))
 
-    assert contract.fields("GET", ORDER, shown) == FIELDS, (
-        "the fields of one order that OpenAPI tells"
-    )
+    orders = {
+        "new": ("POST", ORDERS, await client.post(contract.path("POST", ORDERS), json=TEA)),
+        "one": ("GET", ORDER, await client.get(f"/api/orders/{order.id}")),
+        "list": ("GET", ORDERS, await client.get("/api/orders")),
+    }
+
+    assert {
+        "sent": {name: fields(reply) for name, (*_, reply) in orders.items()},
+        "in OpenAPI": {name: contract.fields(*order) for name, order in orders.items()},
+    } == {
+        "sent": dict.fromkeys(orders, FIELDS),
+        "in OpenAPI": dict.fromkeys(orders, FIELDS),
+    }, "the fields of a new order, of one order and of the list"
 
 
 async def test_keep_routes_thin(app, client, db):
-    """A shipped order is not cancelled, neither over HTTP nor by the nightly job."""
-    first, second = (app.Order(sku="tea", price=5, card="tok_4000") for _ in range(2))
+    """The nightly job is refused what HTTP is refused, and only the job itself commits its work."""
+    first, second, undone = (app.Order(sku="tea", price=5, card="tok_4000") for _ in range(3))
     shipped = app.Order(sku="jam", price=5, card="tok_4000", status="shipped")
-    await db.add(first, second, shipped)
+    await db.add(first, second, undone, shipped)
+    url = Contract(await client.get("/openapi.json")).path("DELETE", ORDER)
 
-    over_http = [await client.delete(f"/api/orders/{each.id}") for each in (first, shipped)]
+    over_http = [await client.delete(url.format(each.id)) for each in (first, shipped)]
     async with db.session() as session:
+        await app.cancel(session, undone.id)
+        await session.rollback()
         await app.cancel(session, second.id)
-        (refusal,) = await asyncio.gather(app.cancel(session, shipped.id), return_exceptions=True)
+        caught = {
+            name: await asyncio.gather(app.cancel(session, number), return_exceptions=True)
+            for name, number in {"shipped": shipped.id, "unknown": NO_ID}.items()
+        }
         await session.commit()
-    caught = "a ShopError" if isinstance(refusal, app.ShopError) else repr(refusal)
 
     assert {
         "over HTTP": [reply.status_code for reply in over_http],
-        "the job caught": caught,
-        "orders": [order.status for order in await db.rows(app.Order)],
+        "the job caught": {
+            name: "a ShopError" if isinstance(error, app.ShopError) else repr(error)
+            for name, (error,) in caught.items()
+        },
+        "stored": {order.id: order.status for order in await db.rows(app.Order)},
     } == {
         "over HTTP": [204, 409],
-        "the job caught": "a ShopError",
-        "orders": ["cancelled", "cancelled", "shipped"],
-    }, "the first is cancelled over HTTP, the second by the job, both are refused the shipped third"
+        "the job caught": {"shipped": "a ShopError", "unknown": "a ShopError"},
+        "stored": {
+            first.id: "cancelled",
+            second.id: "cancelled",
+            undone.id: "new",
+            shipped.id: "shipped",
+        },
+    }, "to cancel: 1 and the shipped 4 over HTTP; by the job 3 (rolled back), 2, 4, an unknown one"
 
 
 async def test_bound_ids_and_limits(app, client, db):
-    """A number that the database cannot take is no 500, and a page has 1 to 100 orders."""
-    await db.add(*(app.Order(sku=sku, price=5, card="tok_4000") for sku in ("tea", "jam", "oat")))
+    """All ids and pages that can be are served; no other number comes as far as the database."""
+    several = [app.Order(sku="tea", price=5, card="tok_4000") for _ in range(21)]
+    await db.add(*several, app.Order(id=MAX_ID, sku="jam", price=5, card="tok_4000"))
 
-    async def page(number, size):
-        return await client.get("/api/orders", params={"page": number, "size": size})
-
-    good = await page(2, 2)
-    asked = {
-        "order 2147483647": await client.get("/api/orders/2147483647"),
-        "order 2**31": await client.get(f"/api/orders/{2**31}"),
-        "order 2**63": await client.get(f"/api/orders/{2**63}"),
-        "cancel 2**63": await client.delete(f"/api/orders/{2**63}"),
-        "page 0": await page(0, 2),
-        "size -1": await page(1, -1),
-        "size 0": await page(1, 0),
-        "size 101": await page(1, 101),
-    }
-    taken = {name: r.status_code for name, r in asked.items() if not 400 <= r.status_code < 500}
-
-    assert {"page 2 of size 2": [o["sku"] for o in objects(good)], "no 4xx": taken} == {
-        "page 2 of size 2": ["oat"],
-        "no 4xx": {},
-    }, "three orders are stored: what there is, and the client's faults that are no 4xx"
-
-    far = {
-        "page 2**63": await page(2**63, 1),
-        "page 10**17, size 100": await page(10**17, 100),
+    served = {
+        "no page or size": await client.get("/api/orders"),
+        "page 2, size 20": await client.get("/api/orders?page=2&size=20"),
+        "page 1, size 100": await client.get("/api/orders?page=1&size=100"),
+        "page 10000, size 1": await client.get("/api/orders?page=10000&size=1"),
+        f"order {MAX_ID}": await client.get(f"/api/orders/{MAX_ID}"),
     }
 
-    assert {name: r.status_code for name, r in far.items() if r.status_code >= 500} == {}, (
-        "a page far behind the last is refused or empty"
+    assert {name: (r.status_code, len(values("id", r))) for name, r in served.items()} == {
+        "no page or size": (200, 20),
+        "page 2, size 20": (200, 2),
+        "page 1, size 100": (200, 22),
+        "page 10000, size 1": (200, 0),
+        f"order {MAX_ID}": (200, 1),
+    }, f"status and number of orders; stored are 22, the last as order {MAX_ID}"
+
+    async def ask(method, path):
+        with db.statements() as sent:
+            reply = await client.request(method, f"/api/orders{path}")
+        return f"{reply.status_code}{' after SQL' if sent else ''}"
+
+    orders = {
+        "show 2**31": await ask("GET", f"/{2**31}"),
+        "show 2**63": await ask("GET", f"/{2**63}"),
+        "cancel 2**63": await ask("DELETE", f"/{2**63}"),
+    }
+
+    assert {name: told for name, told in orders.items() if not re.fullmatch("4..", told)} == {}, (
+        "the ids that got another answer than a 4xx without SQL"
     )
+
+    pages = {
+        "page 0": await ask("GET", "?page=0"),
+        "page 2**63": await ask("GET", f"?page={2**63}&size=100"),
+        "page 10**17": await ask("GET", f"?page={10**17}&size=100"),
+        "size -1": await ask("GET", "?size=-1"),
+        "size 0": await ask("GET", "?size=0"),
+        "size 101": await ask("GET", "?size=101"),
+    }
+
+    assert {name: told for name, told in pages.items() if told != "422"} == {}, (
+        "the pages, the far ones of size 100, that got another answer than a 422 without SQL"
+    )
+
+    contract = Contract(await client.get("/openapi.json"))
+
+    assert contract.unbounded() == [], "the numbers that OpenAPI tells without two bounds"
 
 
 async def test_answer_with_the_right_status(app, client, db):
     """Each status says what happened, OpenAPI says the same, and a 201 says where it is."""
     old = app.Order(sku="tea", price=1250, card="tok_4000")
     await db.add(old, app.Product(sku="tea", cents=1250, left=1))
-    url = await url_to_post(client)
+    contract = Contract(await client.get("/openapi.json"))
+    url = contract.path("POST", ORDERS)
 
     placed, sold_out, gone = (
+        await client.post(url, json=TEA, params={"from": "phone"}),
         await client.post(url, json=TEA),
-        await client.post(url, json=TEA),
-        await client.delete(f"/api/orders/{old.id}"),
+        await client.delete(contract.path("DELETE", ORDER).format(old.id)),
     )
 
-    assert statuses(placed=placed, sold_out=sold_out, gone=gone) == {
-        "placed": 201,
-        "sold_out": 409,
-        "gone": 204,
-    }, "the last tea is ordered, ordered once more, and an old order is cancelled"
-
-    found = await client.get(urljoin(str(placed.url), placed.headers.get("location")))
-
-    assert {"at the Location": objects(found), "body of the 204": gone.text} == {
-        "at the Location": objects(placed),
-        "body of the 204": "",
-    }, f"the 201 has the Location {placed.headers.get('location')!r}"
-
-    contract = Contract(await client.get("/openapi.json"))
-
     assert {
-        "POST": contract.successes("POST", ORDERS),
-        "DELETE": contract.successes("DELETE", ORDER),
-    } == {"POST": [201], "DELETE": [204]}, "the statuses of success that OpenAPI tells"
+        "sent": [placed.status_code, sold_out.status_code, gone.status_code],
+        "body of the last": gone.text,
+        "POST in OpenAPI": contract.successes("POST", ORDERS),
+        "DELETE in OpenAPI": contract.successes("DELETE", ORDER),
+    } == {
+        "sent": [201, 409, 204],
+        "body of the last": "",
+        "POST in OpenAPI": [201],
+        "DELETE in OpenAPI": [204],
+    }, "the last tea was ordered, ordered once more, and an old order was cancelled"
+
+    location = placed.headers.get("location", "none")
+    found = await client.get(urljoin(str(placed.url), location))
+
+    assert {"status": found.status_code, "id": values("id", found)} == {
+        "status": 200,
+        "id": [order.id for order in await db.rows(app.Order) if order.id != old.id],
+    }, f"what is at the Location of the 201: {location}"
 
 
 async def test_convert_once(app, client, db):
-    """An order of 1250 cents is told at 12.50 euros."""
-    await db.add(app.Order(sku="tea", price=1250, card="tok_4000"))
+    """An order of 1250 cents is told at 12.50 euros, new, one or in a list."""
+    order = app.Order(sku="tea", price=1250, card="tok_4000")
+    await db.add(order, app.Product(sku="tea", cents=50, left=1))
+    url = Contract(await client.get("/openapi.json")).path("POST", ORDERS)
 
-    listed = await client.get("/api/orders")
+    orders = {
+        "new": await client.post(url, json=TEA),
+        "one": await client.get(f"/api/orders/{order.id}"),
+        "list": await client.get("/api/orders"),
+    }
 
-    assert {"told": listed.status_code, "prices": [o.get("price") for o in objects(listed)]} == {
-        "told": 200,
-        "prices": ["12.50"],
-    }, "one order of 1250 cents is stored"
+    assert {name: values("price", reply) for name, reply in orders.items()} == {
+        "new": ["0.50"],
+        "one": ["12.50"],
+        "list": ["12.50", "0.50"],
+    }, "the prices: an order of 1250 cents was stored, one of 50 cents placed"
 
 
 async def test_document_what_can_fail(app, client, db):
     """Each refusal stands in OpenAPI, with the media type and the fields that are sent."""
     shipped = app.Order(sku="tea", price=5, card="tok_4000", status="shipped")
     await db.add(shipped, app.Product(sku="tea", cents=1250, left=0))
-    url = await url_to_post(client)
+    contract = Contract(await client.get("/openapi.json"))
+    post, delete = contract.path("POST", ORDERS), contract.path("DELETE", ORDER)
 
-    sent = [
-        ("POST", ORDERS, await client.post(url, json=TEA)),
-        ("POST", ORDERS, await client.post(url, json=TEA | {"sku": "jam"})),
-        ("POST", ORDERS, await client.post(url, json={})),
-        ("GET", ORDER, await client.get("/api/orders/77")),
-        ("DELETE", ORDER, await client.delete("/api/orders/77")),
-        ("DELETE", ORDER, await client.delete(f"/api/orders/{shipped.id}")),
+    refused = [
+        ("POST", ORDERS, await client.post(post, json=TEA)),
+        ("POST", ORDERS, await client.post(post, json=TEA | {"sku": "jam"})),
+        ("POST", ORDERS, await client.post(post, json={})),
+        ("GET", ORDER, await client.get(f"/api/orders/{NO_ID}")),
+        ("DELETE", ORDER, await client.delete(delete.format(NO_ID))),
+        ("DELETE", ORDER, await client.delete(delete.format(shipped.id))),
     ]
 
-    contract = Contract(await client.get("/openapi.json"))
-    told_otherwise = {
-        f"{method} {reply.status_code}": f"{media(reply)} {fields(reply)}"
-        for method, path, reply in sent
-        if not {*fields(reply)} <= {*contract.fields(method, path, reply)}
-    }
-
     assert {
-        "sent, not described so": told_otherwise,
-        "sent": [reply.status_code for _, _, reply in sent],
-    } == {"sent, not described so": {}, "sent": [409, 404, 422, 404, 404, 409]}, (
-        "what was sent, and is not in OpenAPI with its media type and fields"
+        f"{method} {reply.status_code}": contract.refusal(method, path, reply)
+        for method, path, reply in refused
+    } == dict.fromkeys(
+        ["POST 409", "POST 404", "POST 422", "GET 404", "DELETE 404", "DELETE 409"], "as sent"
+    ), (
+        "the bodies in OpenAPI; the first was sent as "
+        f"{media(refused[0][2])} with {fields(refused[0][2])}"
     )
 
 

@@ -1,18 +1,22 @@
 """The shop's orders over HTTP, for its phone app.
 
 POST   /api/orders        places an order: 201, the order, and where it is from now on
-GET    /api/orders        the orders by id, `page` from 1, `size` from 1 to 100, else 422
+GET    /api/orders        the orders by id, 20 on a page unless `page` and `size` say otherwise
 GET    /api/orders/{id}   one order
 DELETE /api/orders/{id}   cancels it: 204; a shipped order is not cancelled: 409
 
 An order is told as `id`, `sku`, `status` and `price` in euros ("12.50"). Its `card` is the token
 that charges the customer: it stays in the shop. A sold-out product is a 409, an unknown product or
-order a 404. Ids are INTEGER columns; the shop runs on SQLite and on PostgreSQL.
+order a 404. `page` goes from 1 to 10,000 or more, `size` from 1 to 100, else 422. Ids are INTEGER
+columns, on SQLite and on PostgreSQL: an order may have any id up to MAX_ID, and no greater one is
+looked for in the database.
 
 The phone app's client is generated from /openapi.json: its methods are named after `operationId`
 (`place_order`, `list_orders`, `show_order`, `cancel_order`, whatever the paths are), and it reads
-each status and body that stands there. The nightly job has no HTTP: it calls
-`cancel(session, order_id)`, expects a ShopError for a refusal, and commits itself.
+each status, media type and field of a body, and each bound of a number, that stands there.
+
+The nightly job has no HTTP: it calls `cancel(session, order_id)`, expects a ShopError for a shipped
+or unknown order, and commits or rolls back itself.
 
 There already: tables, models, and the handler that answers each ShopError as problem+json.
 """
