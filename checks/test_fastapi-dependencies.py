@@ -4,6 +4,7 @@ import asyncio
 import threading
 from contextlib import contextmanager
 from datetime import date
+from inspect import signature
 
 from sqlalchemy import event, select
 
@@ -29,9 +30,10 @@ async def operation(client, method, path):
     return paths.get(path, {}).get(method, {})
 
 
-def parameters(operation):
-    """The names of a route's parameters in OpenAPI, without the header of the customer."""
+def inputs(operation):
+    """What clients send to a route, as OpenAPI says, without the header of the customer."""
     names = [each["name"] for each in operation.get("parameters", [])]
+    names += ["a body"] if "requestBody" in operation else []
     return sorted(name for name in names if name.lower() != "x-customer")
 
 
@@ -41,9 +43,15 @@ def asks_for_the_customer(operation):
     return "x-customer" in names or bool(operation.get("security"))
 
 
-async def test_share_one_alias(app, client, db):
-    """An order, and the points that its customer earns, take one connection and are both stored."""
-    await db.add(app.Customer(name="ann"), app.Stock(sku="tea", left=9))
+async def test_share_one_alias(app, serve, db):
+    """A request has one session, so all that it does is stored; two at once have two."""
+    await db.add(
+        app.Customer(name="ann"),
+        app.Customer(name="boss", admin=True),
+        app.Stock(sku="tea", left=9),
+    )
+    service = app.create_app(db.engine)
+    client = await serve(service)
 
     with connections_in_use(db) as in_use:
         ordered = await client.post("/orders/tea", headers=ANN)
@@ -52,14 +60,31 @@ async def test_share_one_alias(app, client, db):
         "told": ordered.status_code,
         "most connections in use": max(in_use, default=0),
         "orders": await db.count(app.Order),
-        "points": await db.scalar(select(app.Customer.points)),
+        "points": await db.scalar(select(app.Customer.points).where(app.Customer.name == "ann")),
     } == {"told": 201, "most connections in use": 1, "orders": 1, "points": 1}, (
         "the customer and the service must have the same session in one request"
     )
 
+    meanwhile = []
+
+    class Interrupted:
+        async def left(self, *args, **kwargs):
+            meanwhile.append(db.checked_out())
+            if len(meanwhile) == 1:
+                await client.get("/office/stock/tea", headers=BOSS)
+            return 9
+
+    service.dependency_overrides[app.shop_service] = Interrupted
+    looked = await client.get("/office/stock/tea", headers=BOSS)
+
+    assert {"told": looked.text, "connections in use": meanwhile} == {
+        "told": "9",
+        "connections in use": [1, 2],
+    }, "the same request came once more while the first was at work: each needs its own session"
+
 
 async def test_chain_dependencies(app, client, db):
-    """The office lets active admins in, nobody else, and loads the customer once a request."""
+    """Each door lets in whom it should, and the customer is loaded once a request."""
     await db.add(
         app.Customer(name="ann"),
         app.Customer(name="boss", admin=True),
@@ -67,20 +92,26 @@ async def test_chain_dependencies(app, client, db):
         app.Stock(sku="tea", left=9),
     )
 
-    async def look(name):
-        headers = {} if name == "no name" else {"X-Customer": name}
-        return (await client.get("/office/stock/tea", headers=headers)).status_code
+    async def visit(who):
+        name, request = who.split(": ")
+        headers = {} if name == "nobody" else {"X-Customer": name}
+        return (await client.request(*request.split(), headers=headers)).status_code
 
-    names = ["boss", "former boss", "ann", "a stranger", "no name"]
-    told = {name: await look(name) for name in names}
+    wanted = {
+        "boss: GET /office/stock/tea": 200,
+        "former boss: GET /office/stock/tea": 403,
+        "former boss: GET /me/old-orders": 403,
+        "ann: GET /office/stock/tea": 403,
+        "ann: POST /office/stock/tea": 403,
+        "a stranger: GET /me/old-orders": 401,
+        "nobody: GET /office/stock/tea": 401,
+    }
+    await visit("former boss: POST /orders/tea")
+    told = {who: await visit(who) for who in wanted}
 
-    assert told == {
-        "boss": 200,
-        "former boss": 403,
-        "ann": 403,
-        "a stranger": 401,
-        "no name": 401,
-    }, "who is let into the office"
+    assert told | {"orders": await db.count(app.Order)} == wanted | {"orders": 0}, (
+        "who was let in where; the former boss is blocked, and has tried to order tea, too"
+    )
 
     with db.statements() as sent:
         restocked = await client.post("/office/stock/tea", headers=BOSS)
@@ -102,7 +133,12 @@ async def test_chain_dependencies(app, client, db):
 
 async def test_inject_services(app, serve, db):
     """A route works with the service that it is given, and clients cannot set how that is made."""
-    await db.add(app.Customer(name="ann"), app.Customer(name="bob"), app.Stock(sku="tea", left=9))
+    await db.add(
+        app.Customer(name="ann"),
+        app.Customer(name="bob"),
+        app.Customer(name="boss", admin=True),
+        app.Stock(sku="tea", left=9),
+    )
     service = app.create_app(db.engine)
     client = await serve(service)
 
@@ -110,26 +146,43 @@ async def test_inject_services(app, serve, db):
         async def place(self, *args, **kwargs):
             return 4711
 
-    service.dependency_overrides[app.shop_service] = Fake
-    faked = await client.post("/orders/tea", headers=ANN)
+        async def restock(self, *args, **kwargs):
+            return 4712
 
-    assert {"told": faked.text, "orders": await db.count(app.Order)} == {
-        "told": "4711",
-        "orders": 0,
-    }, "a test replaced `shop_service`: its own service gives 4711 and stores nothing"
+        async def left(self, *args, **kwargs):
+            return 4713
+
+    service.dependency_overrides[app.shop_service] = Fake
+    faked = {
+        "order": await client.post("/orders/tea", headers=ANN),
+        "restock": await client.post("/office/stock/tea", headers=BOSS),
+        "look": await client.get("/office/stock/tea", headers=BOSS),
+    }
+
+    assert {route: reply.text for route, reply in faked.items()} | {
+        "orders": await db.count(app.Order)
+    } == {"order": "4711", "restock": "4712", "look": "4713", "orders": 0}, (
+        "a test replaced `shop_service` by one that only gives numbers: 4711, 4712, 4713"
+    )
 
     service.dependency_overrides.clear()
-    ordering = await operation(client, "post", "/orders/{sku}")
-    await client.post("/orders/tea?points=1000", headers=BOB)
+    everywhere = {"params": {"points": 1000}, "json": {"points": 1000}}
+    ordered = [
+        await client.post("/orders/tea", headers=ANN),
+        await client.post("/orders/tea", headers=BOB | {"points": "1000"}, **everywhere),
+    ]
 
     assert {
-        "parameters in OpenAPI": parameters(ordering),
-        "points for ?points=1000": await db.scalar(
-            select(app.Customer.points).where(app.Customer.name == "bob")
-        ),
-    } == {"parameters in OpenAPI": ["sku"], "points for ?points=1000": 1}, (
-        "how the service is made is no matter of the client"
-    )
+        "told": [reply.status_code for reply in ordered],
+        "orders": await db.count(app.Order),
+        "points": dict(await db.rows(select(app.Customer.name, app.Customer.points))),
+        "inputs in OpenAPI": inputs(await operation(client, "post", "/orders/{sku}")),
+    } == {
+        "told": [201, 201],
+        "orders": 2,
+        "points": {"ann": 1, "bob": 1, "boss": 0},
+        "inputs in OpenAPI": ["sku"],
+    }, "ann and bob ordered tea, bob with points=1000 in query, header and body"
 
 
 async def hang_up(request, when):
@@ -143,10 +196,10 @@ async def hang_up(request, when):
 
 class Desks:
     def __init__(self):
-        self.free, self.light_works = list(range(1, 10)), True
+        self.free, self.light_works = list(range(9)), True
 
     async def take(self):
-        return self.free.pop()
+        return self.free.pop(0)
 
     async def light(self, desk):
         if not self.light_works:
@@ -158,10 +211,11 @@ class Desks:
 
 
 async def test_clean_up_in_finally(app, start):
-    """A desk is given back however the packing ends."""
-    desks, packing = Desks(), asyncio.Event()
+    """A desk is taken while an order is packed, and given back however that ends."""
+    desks, packing, free = Desks(), asyncio.Event(), {}
 
     async def wrap(order_id):
+        free["meanwhile"] = len(desks.free)
         if order_id == 2:
             raise OSError("no paper left")
         if order_id == 3:
@@ -170,29 +224,35 @@ async def test_clean_up_in_finally(app, start):
 
     async def in_the_dark(request):
         desks.light_works = False
-        await request
+        return await request
 
-    async def desks_lost(by):
-        before = len(desks.free)
-        await by
-        return before - len(desks.free)
+    async def ending(request):
+        before, reply = len(desks.free), await request
+        told = reply.status_code if reply else "none"
+        return f"{told}, {before - len(desks.free)} kept"
 
     client = await start(desks=desks, wrap=wrap)
     packed = await client.post("/orders/1/parcel")
+    free["afterwards"] = len(desks.free)
 
-    assert {"told": f"{packed.status_code} {packed.text}", "free desks": len(desks.free)} == {
-        "told": '200 "packed at desk 9"',
-        "free desks": 9,
-    }, "of nine desks, after an order was packed"
+    assert {"told": f"{packed.status_code} {packed.text}", "free desks": free} == {
+        "told": '200 "packed at desk 0"',
+        "free desks": {"meanwhile": 8, "afterwards": 9},
+    }, "of nine desks, while an order was packed and afterwards"
 
-    lost = {
-        "the wrapping failed": await desks_lost(by=client.post("/orders/2/parcel")),
-        "the id was no number": await desks_lost(by=client.post("/orders/x/parcel")),
-        "it was cancelled": await desks_lost(by=hang_up(client.post("/orders/3/parcel"), packing)),
-        "the light failed": await desks_lost(by=in_the_dark(client.post("/orders/4/parcel"))),
+    ended = {
+        "wrap failed": await ending(client.post("/orders/2/parcel")),
+        "bad id": await ending(client.post("/orders/x/parcel")),
+        "cancelled": await ending(hang_up(client.post("/orders/3/parcel"), packing)),
+        "light failed": await ending(in_the_dark(client.post("/orders/4/parcel"))),
     }
 
-    assert lost == dict.fromkeys(lost, 0), "how many desks each of these requests kept"
+    assert ended == {
+        "wrap failed": "500, 0 kept",
+        "bad id": "422, 0 kept",
+        "cancelled": "none, 0 kept",
+        "light failed": "500, 0 kept",
+    }, "the status that each of these requests was told, and how many desks it kept"
 
 
 async def test_reraise_what_you_catch(app, start, db):
@@ -203,26 +263,45 @@ async def test_reraise_what_you_catch(app, start, db):
     journal = []
     client = await start(journal=journal.append)
 
-    told = {
-        sku: (await client.post(f"/orders/{sku}", headers=ANN)).status_code
-        for sku in ("tea", "jam", "nonsense")
+    async def order(sku, headers=ANN):
+        journal.clear()
+        told = (await client.post(f"/orders/{sku}", headers=headers)).status_code
+        return " ".join([str(told), *(type(error).__name__ for error in journal)])
+
+    async def unstored(order):
+        with db.commits_fail():
+            return await order
+
+    ended = {
+        "tea": await order("tea"),
+        "jam, sold out": await order("jam"),
+        "an unknown sku": await order("nonsense"),
+        "no customer": await order("tea", headers={}),
+        "the COMMIT fails": await unstored(order("tea")),
     }
 
-    assert told | {"journal": [type(error).__name__ for error in journal]} == {
-        "tea": 201,
-        "jam": 409,
-        "nonsense": 404,
-        "journal": ["SoldOutError", "ShopError"],
-    }, "what each order was told, and what the journal was told"
+    assert ended == {
+        "tea": "201",
+        "jam, sold out": "409 SoldOutError",
+        "an unknown sku": "404 ShopError",
+        "no customer": "401 HTTPException",
+        "the COMMIT fails": "500 OperationalError",
+    }, "what each order was told, and the errors of which the journal was told"
 
 
 async def test_keep_the_loop_free(app, start, db):
-    """What blocks runs in a thread of its own, not in that of the event loop."""
+    """What blocks runs in a thread of its own, and the event loop serves others meanwhile."""
     await db.add(app.Customer(name="ann"))
-    loop, ran = threading.get_ident(), {}
+    loop, loops_thread, ran = asyncio.get_running_loop(), threading.get_ident(), {}
 
     def note(what):
-        ran[what] = "in the event loop" if threading.get_ident() == loop else "in a thread"
+        if threading.get_ident() == loops_thread:
+            ran[what] = "in the event loop"
+            return
+        served = threading.Event()
+        loop.call_soon_threadsafe(served.set)
+        free = served.wait(timeout=2)
+        ran[what] = "in a thread" if free else "in a thread for which the event loop waits"
 
     def quote(sku):
         note("quote")
@@ -264,14 +343,23 @@ async def test_override_at_the_seam(app, serve, db):
         "leaves": '"2027-03-28"',
     }, "a test replaced `today` with 28 March 2027"
 
-    service.dependency_overrides.clear()
-    app.pretend(service, date(2027, 12, 24))
+    overrides = service.dependency_overrides
+    del overrides[app.today]
+    overrides[app.shop_service] = app.shop_service
+    for pretending, day in (service, 23), (service, 24), (app.create_app(db.engine), 25):
+        app.pretend(pretending, date(2027, 12, day))
+    names = ["day", *signature(service.dependency_overrides.get(app.today, app.today)).parameters]
     leaves, asked = (
         await client.get("/partners/next-parcel"),
-        await client.get("/partners/next-parcel?day=1999-12-31"),
+        await client.get("/partners/next-parcel", params=dict.fromkeys(names, "1999-12-31")),
     )
 
-    assert {"plain": leaves.text, "with ?day=1999-12-31": asked.text} == {
+    assert {
+        "plain": leaves.text,
+        "1999-12-31 in the query": asked.text,
+        "other override": "kept" if app.shop_service in service.dependency_overrides else "lost",
+    } == {
         "plain": '"2027-12-24"',
-        "with ?day=1999-12-31": '"2027-12-24"',
-    }, "`pretend` was told 24 December 2027"
+        "1999-12-31 in the query": '"2027-12-24"',
+        "other override": "kept",
+    }, "`pretend` told this app 23, then 24 December 2027, and another app the 25th"

@@ -4,17 +4,21 @@ Customers order at the counter and pack their parcels themselves, the office res
 on which day a parcel leaves. The routes and their answers are right. What is wrong is how they get
 their sessions, customers, services and desks. Mend that, and keep the paths and the status codes.
 
-A customer says who it is in the header X-Customer, which OpenAPI shows. 401: no customer, or an
-unknown one; 403: a blocked customer, also a blocked admin, and in the office whoever is no admin.
+Whoever orders, looks up old orders or works in the office is a customer, who says so in the header
+X-Customer, which OpenAPI shows. 401: no customer, or an unknown one; 403: a blocked customer, also
+a blocked admin, and in the office whoever is no admin. Of an order a client sets only the sku.
 
 Tests replace two functions through `dependency_overrides`: `today`, and `shop_service`, whose
 replacement gives an object with the methods of ShopService. `pretend(service, day)` is what the
-test suite and the demo use to let the app `service` believe that it is `day`.
+test suite and the demo use: that one app believes that it is `day`, whatever a client sends, until
+it is called again. Other overrides stay.
 
 `create_app(engine, ...)` takes the world outside as keywords:
-`desks`            the packing desks: `take()`, `light(desk)`, `give_back(desk)`; the light may fail
-`wrap(order_id)`   packs an order at a desk, may take long
-`journal(error)`   is told each exception that ended an order at the counter (POST /orders/{sku})
+`desks`            the packing desks, numbered from 0: `take()`, `light(desk)`, `give_back(desk)`;
+                   where the light fails, nothing is packed, and the client is told 500
+`wrap(order_id)`   packs an order at the desk that is taken, may take long
+`journal(error)`   is told each exception that ended a POST /orders/{sku}, also one behind a 401 or
+                   403, and one of the COMMIT
 `quote(sku)`       asks the carrier for its price; it blocks its thread until he answers
 `old_orders(name)` reads the database of the old shop; its driver is synchronous, so it blocks too
 """
@@ -255,7 +259,7 @@ def create_app(
 
     app.include_router(office)
 
-    # TODO override-at-the-seam: whose overrides do the partners' routes look at?
+    # TODO override-at-the-seam: whose overrides do these routes use, and who sets the day below?
     partners = FastAPI()
 
     @partners.get("/next-parcel")
