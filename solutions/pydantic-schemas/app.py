@@ -10,11 +10,18 @@ use, a misspelled field among it, before the database has to.
     POST  /customers/{id}/orders      deliver_at, lines, vouchers, gift (a text of JSON, see `Gift`)
     GET   /customers/{id}/orders      the orders, each with its total in cents
 
-A name has 1 to 80 characters and no line breaks. An order has 1 to 50 lines of 1 to 1000 pieces and
-up to 5 vouchers. An e-mail that another customer has, in whatever spelling, is a 409; straße@ and
-strasse@ are two people. Times come with an offset, lie between 2020 and 2100, and are answered in
-UTC. The balance is the shop's own, clients only read it. Customers of former years may have a phone
-that would be refused today.
+    name         1 to 80 characters, none below U+0020 (NUL, line breaks); in a gift too
+    phone        + and 7 to 15 digits from 0 to 9
+    email        up to 254 characters, as sent and as stored
+    lines        1 to 50, each of 1 to 1000 pieces, at the price of its day
+    vouchers     up to 5, each of 4 to 12 capital letters and digits
+    deliver_at   with an offset, from 2020-01-01T00:00Z until just before 2100-01-01T00:00Z; the
+                 answer is an ISO text in UTC
+
+An e-mail that another customer has is a 409, also with other capitals, with blanks around it or
+with é as two characters. Any other difference makes another person: weiß@, weiss@ and weiss+tea@
+are three. Id and balance are the shop's own, clients only read them. Customers of former years may
+have an e-mail, a name or a phone that would be refused today: they are answered as they are stored.
 
 There already: tables, session and routes.
 """
@@ -81,13 +88,14 @@ class Input(BaseModel):
 
 
 def one_spelling(email: str) -> str:
-    return unicodedata.normalize("NFC", email).lower()
+    return unicodedata.normalize("NFC", email.lower())
 
 
 Email = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$"),
     AfterValidator(one_spelling),
+    Field(max_length=254),
 ]
 
 
