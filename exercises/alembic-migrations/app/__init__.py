@@ -5,19 +5,26 @@ The shop has run for a year. Its tables changed five times, and each change is a
 the real one lost names and order lines, stopped half-way, and the service that migrates itself did
 not start, or started without its log.
 
-The models are right, and so is what each migration is for:
+The models are right: leave them. So is what each migration is for:
 `0001`  customers with a `fullname`, their orders, and the lines of those
 `0002`  the column `customers.fullname` is called `customers.name`
 `0003`  an order keeps where it goes, in `orders.ship_to`: its customer's address of that day
 `0004`  an order may have a discount, never more than its total
 `0005`  shipments
 
-Keep these ids, and what the migrations are for. `alembic` starts in this folder, either on the
-command line, where `DATABASE_URL` names the database, or in `create_app(engine, ini=...)`: at its
-start that brings the database of `engine` to head, with the configuration file `ini`. It hands its
-connection to `env.py` in `config.attributes["connection"]`; what DATABASE_URL names stays as it is.
-`alembic check` is the build's last word: it is to report every table, column, default and CHECK in
-which database and models differ. All this on SQLite and on PostgreSQL.
+Keep these ids, and what the migrations are for; others may follow. A downgrade brings back the
+schema of its revision; rows stay, and so do tables that no migration made. `alembic` starts in this
+folder:
+
+On the command line `DATABASE_URL` names the database, and `alembic` tells on stderr what it runs,
+as `alembic.ini` says. `alembic check` is the build's last word: it is to report every table, column
+(its type and default, too) and CHECK in which database and models differ, on whichever side.
+
+In `create_app(engine, ini=...)` the app's start brings the database of `engine`, new or a year old,
+to the newest revision, with the configuration file `ini`; an app that cannot do that does not
+start. It hands its connection to `env.py` in `config.attributes["connection"]` and goes on with it,
+foreign keys on. DATABASE_URL may be missing there; what it names stays as it is. All this on SQLite
+and on PostgreSQL.
 """
 
 import logging
