@@ -5,16 +5,18 @@ warehouse program writes into the same database in plain SQL, the other branch s
 and migrations change the tables. Now rows turn up that no class would allow, times are off by
 hours, and the same reply is a 500 in one route and three needless queries in the next.
 
-The routes, their statuses and their bodies are right; so are the names of all classes and columns.
-Mend the models, and what makes the connections ready. Both SQLite and PostgreSQL must work.
+The routes, their statuses and their bodies are right; so are the names of all classes, columns and
+relationships. Mend the models, and what makes the connections ready. Both SQLite and PostgreSQL
+must work.
 
 Migrations and error messages know each constraint as pk_TABLE, uq_TABLE_COLUMNS, ck_TABLE_RULE or
-fk_TABLE_COLUMNS_REFERRED, as in uq_customers_email, and no two have one name. A price is above 0,
-an e-mail address belongs to one customer, an order to one that exists. A product is active and
-sold by the piece unless somebody says otherwise; plain SQL writes "piece" or "gram", no other unit.
-An attribute that no query loaded may be refused, and is never fetched behind its reader's back.
-Lines go with their order, whoever deletes it, without a statement for them. A time without its zone
-is refused; what is read is aware, and in UTC.
+fk_TABLE_COLUMNS_REFERRED, as in uq_customers_email; REFERRED is a table. A price is above 0,
+never NULL; an e-mail address belongs to one customer, an order to one that exists. A product is
+active and sold by the piece unless somebody says otherwise; plain SQL writes "piece" or "gram", no
+other unit. A relationship that no query loaded is refused: it is neither fetched behind its
+reader's back nor read as empty. Lines go with their order, whoever deletes it, without a statement
+for them; a customer with orders stays. Each change of a product makes a new `updated_at`, and keeps
+`created_at`. A time without its zone is refused; what is read is aware, and in UTC.
 
 `create_app(engine)` has no other seam. It is called before the first connection of `engine`.
 """
