@@ -4,21 +4,27 @@ With ten orders every screen was quick and right. With ten thousand the board ta
 pages of the catalogue repeat products, and the import of a supplier's price list fails at night.
 The models and routes are right; each function below them asks the database in a wrong way.
 
-Routes, scripts and workers call these functions in a session of their own, and commit it. Keep
-their names, arguments and what they answer; PAGE and MOST are the sizes of a page:
-`board`            the oldest new orders, PAGE of them, shown with customer and all lines
-`catalogue`        page 1, 2, … of the products, cheapest first, PAGE to a page
-`orders_of`        PAGE orders of a customer, newest day first, and the token of the next page or
-                   None; orders come and go between two pages. Tokens are sealed for clients
+Routes, scripts and workers call these functions in a session of their own, which flushes before
+each query as sessions do, and commit or roll it back themselves: the functions never do. Keep their
+names, arguments and what they answer; PAGE and MOST are the sizes of a page:
+`board`            the oldest new orders, PAGE of them, shown with customer and all lines; one
+                   without lines is shown too
+`catalogue`        page 1, 2, … of the products, cheapest first, PAGE to a page; two suppliers may
+                   sell the same sku
+`orders_of`        PAGE orders of a customer, newest day first, and the token of the next page, None
+                   after a page that is not full; orders come and go between two pages. Tokens are
+                   sealed for clients
 `search`           the newest orders with one of these products: `limit` of them, but one at the
                    least and MOST at the most, whatever a script asks for
 `import_products`  stores a price list of any length, none too, with few statements of 10,000
                    parameters at the most. A row may lack "left" (0), "unit" ("piece") and "note"
-                   (None); a None that is sent stays NULL
-`balances`         for each order by id: its id, how many lines, what they cost, and what is paid
-`current`          an order of the session, with its lines, as the database has them now, also where
-                   the session has read it before; None where it is gone. Nothing else changes: what
-                   the caller has not flushed is kept, and each object in the session stays readable
+                   (None); what is sent is stored as it is, a None as NULL
+`balances`         for each order by id: its id, how many lines, what they cost, and what is paid;
+                   four statements at the most, however many orders there are
+`current`          an order of the session, with its customer and lines, as the database has them
+                   now, also where the session has read them before; None where it is gone. Nothing
+                   else changes: what the caller has not flushed is kept, and each object in the
+                   session stays readable
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -144,8 +150,9 @@ async def balances(session: AsyncSession) -> Sequence[Row[*tuple[Any, ...]]]:
 
 
 async def current(session: AsyncSession, order_id: int) -> Order | None:
-    """An order with its lines, as the database has them now."""
-    query = select(Order).where(Order.id == order_id).options(selectinload(Order.lines))
+    """An order with its customer and lines, as the database has them now."""
+    query = select(Order).where(Order.id == order_id)
+    query = query.options(joinedload(Order.customer), selectinload(Order.lines))
     return await session.scalar(query.execution_options(populate_existing=True))
 
 
