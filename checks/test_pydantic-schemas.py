@@ -214,26 +214,7 @@ async def test_take_aware_datetimes(app, client, db):
     path = await ann(app, db)
 
     last_second = "2100-01-01T05:29:59+05:30"
-    placed, no_offset, year_2019, year_2100, year_9999 = [
-        await client.post(f"{path}/orders", json=ORDER | {"deliver_at": at})
-        for at in (
-            last_second,
-            "2026-03-01T09:30:00",
-            "2019-12-31T23:59:59Z",
-            "2100-01-01T00:00:00Z",
-            "9999-12-31T23:59:59-12:00",
-        )
-    ]
-
-    assert {
-        "no offset": no_offset.status_code,
-        "2019": year_2019.status_code,
-        "2100": year_2100.status_code,
-        "9999": year_9999.status_code,
-    } == {"no offset": 422, "2019": 422, "2100": 422, "9999": 422}, (
-        "without an offset, or not from 2020 until just before 2100 in UTC"
-    )
-
+    placed = await client.post(f"{path}/orders", json=ORDER | {"deliver_at": last_second})
     listed = await client.get(f"{path}/orders")
 
     in_utc = ["2099-12-31 23:59:59+00:00"]
@@ -241,6 +222,19 @@ async def test_take_aware_datetimes(app, client, db):
         "placed": in_utc,
         "listed": in_utc,
     }, f"the reply's deliver_at for {last_second} should be an ISO text in UTC"
+
+    statuses = {
+        at: (await client.post(f"{path}/orders", json=ORDER | {"deliver_at": at})).status_code
+        for at in (
+            "2026-03-01T09:30:00",
+            "2019-12-31T23:59:59Z",
+            "2100-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-12:00",
+        )
+    }
+
+    not_refused = {at: status for at, status in statuses.items() if status != 422}
+    assert not_refused == {}, "without an offset, or not from 2020 until just before 2100 in UTC"
 
 
 async def test_compute_derived_fields(app, client, db):
