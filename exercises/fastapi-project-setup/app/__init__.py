@@ -9,12 +9,14 @@ settings then come from the environment.
 
 Names that the checks use: create_app(settings=None, *, transport=None), where `transport` carries
 the supplier's HTTP calls; create_engine(settings); Settings(secret_key=…, database_url=…,
-connections=…, origins=…), in the environment SHOP_SECRET_KEY (32 characters at least),
-SHOP_DATABASE_URL, SHOP_CONNECTIONS (how many connections this process may hold at once, in any
-database but one in memory) and SHOP_ORIGINS (the web shops that a browser may call from, with
-commas between them). A shop starts only if its settings are good and its database answers.
+connections=…, origins=…). In the environment these are SHOP_SECRET_KEY (32 characters at least) and
+SHOP_DATABASE_URL (a password is in it), which every shop must set; SHOP_CONNECTIONS (how many
+connections this process may hold at once, in any database but one in memory); SHOP_ORIGINS (the web
+shops that a browser may call from, with commas between them, answered by the CORS headers). A shop
+starts only if its settings are good and its database answers. It closes all, however it ends.
 
-pyproject.toml configures ruff and mypy. The checks run both over files of their own in `app`.
+pyproject.toml configures ruff and mypy. The checks run ruff over your files, and then both tools
+over modules of their own in the place of each file in `app`.
 """
 
 from .database import Base, Product, create_engine
