@@ -2,6 +2,7 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager, contextmanager, suppress
 
+import pytest
 from httpx2 import ASGITransport, AsyncBaseTransport, AsyncClient, AsyncHTTPTransport, Response
 from sqlalchemy import Engine, event, inspect, text
 from sqlalchemy.pool import Pool
@@ -491,6 +492,7 @@ async def test_pick_lint_rules_that_bite(project):
     )
 
 
+@pytest.mark.time_limit(60)
 async def test_type_check_strictly(project):
     """mypy finds each of twelve faults in every module, coroutines never awaited among them."""
     plant(project, TYPED)

@@ -22,7 +22,7 @@ AT_IMPORT = {
             "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
             "while True: pass\n"
         ),
-        "it did not answer for 4 s and was ended",
+        "it did not answer in its time and was ended",
     ),
     "no text": (b"\xff\xfe\x00", "cannot be read as text"),
 }

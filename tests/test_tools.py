@@ -190,3 +190,15 @@ def greet(request: Request):
     result = run("--target=sub", "-k", "test_greets")
 
     assert "1 passed" in result.stdout
+
+
+def test_a_slow_tool_is_given_more_time(checks: Path, run: Run) -> None:
+    add(
+        checks,
+        "\n\nimport pytest\n\n\n@pytest.mark.time_limit(3)\n"
+        "async def test_list_in_order(app):\n    while True:\n        pass\n",
+    )
+
+    result = run("--target=sub", "--time-limit=1", "-k", "test_list_in_order")
+
+    assert "it still ran after 3 s" in result.stdout

@@ -38,6 +38,12 @@ REPORTS = pytest.StashKey[list[pytest.TestReport]]()
 CALL = pytest.StashKey[pytest.CallInfo[None]]()
 
 
+def seconds(item: pytest.Item, limit: float) -> float:
+    """How long a check may take: the usual limit, or what its mark grants a slow tool."""
+    mark = item.get_closest_marker("time_limit")
+    return max(limit, float(mark.args[0])) if mark else limit
+
+
 class Child:
     """Runs checks on one program and sends each verdict to a pipe, as it is known."""
 
@@ -81,12 +87,13 @@ class Child:
                     break
         self.exit(0)
 
-    def begin(self, check: str) -> None:
+    def begin(self, check: str, limit: float) -> None:
         """Says which check starts, and starts its clock."""
+        self.time = limit
         self.send(Verdict(check, kind="started"))
         self.verdict = Verdict(check)
         self.started = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, self.limit)
+        signal.setitimer(signal.ITIMER_REAL, limit)
 
     def end(self) -> None:
         """Sends the verdict of the check that runs."""
@@ -97,7 +104,7 @@ class Child:
 
     def load(self) -> bool:
         """Imports the program; False, and a verdict for the topic, where that fails."""
-        self.begin("")
+        self.begin("", self.limit)
         try:
             with warnings.catch_warnings():
                 if self.program.name != SOLUTION:
@@ -122,7 +129,7 @@ class Child:
         assert isinstance(item, pytest.Function)
         if self.program.name != SOLUTION:  # warnings are errors in our own code alone
             item.add_marker(pytest.mark.filterwarnings("ignore"))
-        self.begin(item.name)
+        self.begin(item.name, seconds(item, self.limit))
         verdict, finished = self.verdict, list[bool]()
         original = item.obj
         item.obj = self.watched(original, finished)
@@ -194,7 +201,7 @@ class Child:
     def hang(self, _signal: int, frame: FrameType | None) -> None:
         """The time is up: says where the program is, and ends the process."""
         self.verdict.kind, self.verdict.where = "hang", frames.now(frame)
-        self.verdict.message = f"it still ran after {self.limit:g} s"
+        self.verdict.message = f"it still ran after {self.time:g} s"
         if story := self.config.stash.get(STORY, None):
             self.verdict.line = story.line()
             self.verdict.events = [(e.kind, e.text, e.line) for e in story.events[-EVENTS:]]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from proven_backend.child import Child
+from proven_backend.child import Child, seconds
 from proven_backend.programs import Program
 from proven_backend.verdict import Verdict
 
@@ -107,10 +107,14 @@ class Children:
                 os._exit(70)  # an error of our own must not unwind into a second pytest
         os.close(writer)
         os.set_blocking(reader, False)
-        deadline = time.monotonic() + self.limit + GRACE
-        running = _Running(job, pid, reader, deadline, folder)
+        running = _Running(job, pid, reader, self.patience(None), folder)
         self.running[reader] = running
         self.selector.register(reader, selectors.EVENT_READ, running)
+
+    def patience(self, item: pytest.Item | None) -> float:
+        """Until when a child may be silent that is at this check, or still at its import."""
+        limit = self.limit if item is None else seconds(item, self.limit)
+        return time.monotonic() + limit + GRACE
 
     def wait(self) -> list[_Running]:
         """Reads what the children say; returns those that ended."""
@@ -123,8 +127,9 @@ class Children:
             except BlockingIOError:
                 continue
             if data:
-                running.deadline = time.monotonic() + self.limit + GRACE
                 self.read(running, data)
+                item = next((i for i in running.job.items if i.name == running.current), None)
+                running.deadline = self.patience(item)
             else:
                 status = self.finish(running)
                 self.went_away(running, status)
@@ -133,8 +138,7 @@ class Children:
             if time.monotonic() > running.deadline:
                 self.finish(running)
                 running.buffer = b""
-                seconds = self.limit + GRACE
-                self.failed(running, "hang", f"it did not answer for {seconds:g} s and was ended")
+                self.failed(running, "hang", "it did not answer in its time and was ended")
                 ended.append(running)
         return ended
 

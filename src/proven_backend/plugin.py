@@ -50,6 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses options that make no sense, in one sentence, before anything is collected."""
     for mark in MARKS.values():
         config.addinivalue_line("markers", f"{mark}(reason): only this database can judge it")
+    config.addinivalue_line(
+        "markers", "time_limit(seconds): what a slow tool may take at the least"
+    )
     if not hasattr(os, "fork"):
         raise pytest.UsageError("this system cannot fork: use Linux, macOS or WSL")
     if config.option.target is not None:
