@@ -244,6 +244,7 @@ async def test_match_the_models(alembic, db, empty):
     ], "`alembic check`, after somebody changed the shipments by hand, and made a table"
 
 
+@pytest.mark.on_postgresql_too("types outlive their tables there")
 async def test_go_up_down_and_up_again(alembic, project, empty):
     """Downgrades bring back what was there before, and touch nothing that came from elsewhere."""
     with (project / "app/models/__init__.py").open("a") as models:
@@ -285,6 +286,7 @@ async def test_rename_never_drop_and_add(alembic, empty):
     }, "the names of the customers"
 
 
+@pytest.mark.on_postgresql_too("each database alters columns in its own way")
 async def test_backfill_before_not_null(alembic, empty):
     """A new column that must hold something does so in every row that was there before."""
     await alembic(empty, "upgrade", "0002")

@@ -1,6 +1,8 @@
+import pytest
 from sqlalchemy import exists, insert, literal, select, update
 
 
+@pytest.mark.on_postgresql_too("it enforces foreign keys by itself")
 async def test_link_by_relationship_or_flush_first(app, client, db):
     """Every line of a basket is stored, and belongs to its order."""
     await db.add(app.Voucher(code="v"))
@@ -30,6 +32,7 @@ async def test_save_all_or_nothing(app, client, db):
     assert seen == meant, "a 201 must leave the whole basket, a 409 nothing"
 
 
+@pytest.mark.on_postgresql_too("an error aborts its whole transaction")
 async def test_isolate_each_item_in_a_savepoint(app, client, db):
     """A parcel that cannot be booked is reported and leaves nothing; the others are stored."""
     await db.add(app.Product(sku="tea"), app.Parcel(code="old"))
@@ -68,6 +71,7 @@ async def test_give_the_transaction_one_owner(app, client, db):
     assert products == ["tea"], "the caller never committed its cup"
 
 
+@pytest.mark.on_postgresql_too("it locks rows, SQLite the file")
 async def test_update_in_sql(app, client, db):
     """Two sales at once count as two, and the last piece is sold once."""
     await db.add(app.Product(sku="tea", left=10), app.Product(sku="cup", left=1))
@@ -95,6 +99,7 @@ async def test_update_in_sql(app, client, db):
     assert seen == meant, "the last one must be sold once, and nothing where none is left"
 
 
+@pytest.mark.on_postgresql_too("two writers at once are possible there")
 async def test_make_retries_idempotent(app, client, db):
     """The same payment sent again is answered as before and booked once."""
     await db.add(app.Payment(key="elsewhere", customer="ada", cents=500))
@@ -121,6 +126,7 @@ async def test_make_retries_idempotent(app, client, db):
     assert seen == {"told": ["409", "409"], "booked": 3}, "a key is good for one payment"
 
 
+@pytest.mark.on_postgresql_too("two writers at once are possible there")
 async def test_skip_duplicates_in_the_insert(app, client, db):
     """An import stores what is new and counts it, whatever another import does meanwhile."""
     await db.add(app.Product(sku="old"))

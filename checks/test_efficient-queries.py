@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from itertools import cycle
 
+import pytest
 from sqlalchemy import NullPool, delete, event, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -103,6 +104,7 @@ async def test_load_relations_in_bulk(app, client, db):
     assert for_nothing == [], "a page of a customer's orders shows no lines: it should load none"
 
 
+@pytest.mark.on_postgresql_too("rows without an order come otherwise there")
 async def test_order_every_page(app, db):
     """Each product stands on exactly one page, whatever order the database finds rows in."""
     prices = [10] * 2 + [9] * 6 + [10] * 4
@@ -294,6 +296,7 @@ async def test_count_rows_once(app, db):
     }, "id, lines, due, paid: the second has lines at 5, 5 and 7, and payments of 6, 6 and 4"
 
 
+@pytest.mark.on_postgresql_too("it locks rows, SQLite the file")
 async def test_read_fresh_state(app, db):
     """An order is as the database has it, and everything else in the session stays as it is."""
     ada, ben = app.Customer(name="ada"), app.Customer(name="ben")

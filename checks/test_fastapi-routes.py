@@ -4,6 +4,8 @@ import asyncio
 import re
 from urllib.parse import urljoin
 
+import pytest
+
 ORDERS, ORDER = "/api/orders", "/api/orders/{}"
 FIELDS = ["id", "price", "sku", "status"]
 TEA = {"sku": "tea", "card": "tok_4000"}
@@ -151,6 +153,7 @@ async def test_keep_routes_thin(app, client, db):
     }, "to cancel: 1 and the shipped 4 over HTTP; by the job 3 (rolled back), 2, 4, an unknown one"
 
 
+@pytest.mark.on_postgresql_too("integers have other bounds there")
 async def test_bound_ids_and_limits(app, client, db):
     """All ids and pages that can be are served; no other number comes as far as the database."""
     several = [app.Order(sku="tea", price=5, card="tok_4000") for _ in range(21)]

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 TEA = {"weight": 250, "tags": ["loose"], "origin": {"country": "India"}, "grade": "A"}
@@ -32,6 +33,7 @@ async def stored(db: Any, model: type, column: str) -> list[Any]:
     return [getattr(row, column) for row in await db.rows(model)]
 
 
+@pytest.mark.on_postgresql_too("the type is another one there")
 async def test_use_one_type_on_both_databases(client):
     """Details can be stored and compared on each database; another shape is refused."""
     added = await client.post("/products", json={"sku": "assam", "details": tea()})
@@ -89,6 +91,7 @@ async def test_track_the_top_level(app, client, db):
     ], "the row should have both changed preferences"
 
 
+@pytest.mark.on_postgresql_too("JSON null is another value there")
 async def test_store_sql_null(client):
     """The orders without a slot are found: never had one, or gave it back."""
     slot = {"day": "2026-11-23", "hour": 9}
@@ -104,6 +107,7 @@ async def test_store_sql_null(client):
     )
 
 
+@pytest.mark.on_postgresql_too("its operators are typed")
 async def test_compare_as_the_right_type(app, client, db):
     """Weights are compared as numbers, and a tag is found whole and only among the tags."""
     await db.add(
@@ -128,6 +132,7 @@ async def test_compare_as_the_right_type(app, client, db):
     assert seen(found) == ["tagged"], "a tag is one whole member of the list"
 
 
+@pytest.mark.on_postgresql_too("it locks rows, SQLite the file")
 async def test_merge_in_one_statement(app, client, db):
     """A change of some keys, to null too, leaves all else to others, who change it meanwhile."""
     await db.add(app.Product(sku="other", details=tea()), app.Product(sku="tea", details=tea()))

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 ANN = {"email": "ann@shop.example", "name": "Ann"}
@@ -209,6 +210,7 @@ async def test_bound_every_input(app, client, db):
     )
 
 
+@pytest.mark.on_postgresql_too("it keeps time zones, SQLite does not")
 async def test_take_aware_datetimes(app, client, db):
     """A time is one moment: it comes with an offset and is answered in UTC, also later."""
     path = await ann(app, db)
@@ -261,6 +263,7 @@ async def test_compute_derived_fields(app, client, db):
     } == {"type": "integer", "required": True}, "what OpenAPI says of the total"
 
 
+@pytest.mark.on_postgresql_too("it compares text in its own way")
 async def test_normalise_what_must_be_unique(client):
     """One address is one customer, in whatever case and form; another address is another one."""
     taken = {

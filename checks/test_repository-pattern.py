@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 ADA = {"customer": "ada"}
 
 
@@ -187,6 +189,7 @@ async def test_reach_parts_through_their_root(app, client, db):
     }, "the order is 3 tea and 1 pot, 7 each: its total is what all its lines cost"
 
 
+@pytest.mark.on_postgresql_too("it checks the types of parameters")
 async def test_bind_every_value(app, client, db):
     """A term is found as it is typed, and nothing that a client sends becomes SQL."""
     typed = app.Order(customer="ada", note="50% a_b 1/2\\3!4", address="quay", total=9)

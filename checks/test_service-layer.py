@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from unittest.mock import patch
 
+import pytest
 from httpx2 import Response
 from sqlalchemy import text
 
@@ -146,6 +147,7 @@ async def test_join_the_callers_transaction(app, start, db):
     assert "milk" in (await stored(app, db))["orders"], "stored orders, after their caller's commit"
 
 
+@pytest.mark.on_postgresql_too("two writers at once are possible there")
 async def test_let_the_database_decide_uniqueness(app, start, db):
     """Who comes second, even by a hair, is told which field is taken; the caller may go on."""
     shop = app.service

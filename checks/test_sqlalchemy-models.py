@@ -88,6 +88,7 @@ async def an_order(app, db, email, positions=(1, 2, 3)):
     return order
 
 
+@pytest.mark.on_postgresql_too("it names what has no name")
 async def test_name_every_constraint(client, db):
     """Each constraint has the name of its kind, table, columns and referred table."""
     added = await client.post("/customers", json={"email": "ada@shop.test"})
@@ -104,6 +105,7 @@ async def test_name_every_constraint(client, db):
     )
 
 
+@pytest.mark.on_postgresql_too("constraints and types are other ones there")
 async def test_enforce_rules_in_the_database(app, client, db):
     """A broken rule is refused and a kept one accepted, whoever writes, on any connection."""
     shop = "INSERT INTO products (name, price) VALUES"
@@ -176,6 +178,7 @@ async def test_raise_on_lazy_loads(app, db):
     }, "somebody asked for an order, and named neither its customer nor its lines"
 
 
+@pytest.mark.on_postgresql_too("it enforces foreign keys by itself")
 async def test_cascade_in_the_database(app, client, db):
     """Lines go with their order, without a statement for them, and a removed line goes alone."""
     order = await an_order(app, db, "ada@shop.test")
@@ -212,6 +215,7 @@ async def test_cascade_in_the_database(app, client, db):
     assert kept == {"customers": 2, "orders": 1}, "a customer with an order is not to be deleted"
 
 
+@pytest.mark.on_postgresql_too("it has other defaults of its own")
 async def test_load_generated_values(app, client, db):
     """What the database generates comes back with the statement that generates it."""
     with db.statements() as sent:
@@ -239,6 +243,7 @@ async def test_load_generated_values(app, client, db):
 
 
 @pytest.mark.usefixtures("karachi")
+@pytest.mark.on_postgresql_too("it keeps time zones, SQLite does not")
 async def test_store_utc(app, client, db):
     """A time is read as the instant that was written, aware, wherever the writer's clock was."""
     customer = app.Customer(email="ada@shop.test", code="ada")

@@ -94,6 +94,7 @@ async def test_keep_objects_after_commit(app, client, db):
     ), "the order is named after the rollback"
 
 
+@pytest.mark.on_postgresql_too("its driver refuses two statements at once")
 async def test_open_one_session_a_task(app, start, db):
     """A delivery that fails leaves nothing of its own, and takes nothing from those beside it."""
 
@@ -149,6 +150,7 @@ async def test_open_an_own_session_in_background(app, start, db):
     )
 
 
+@pytest.mark.on_postgresql_too("connections are slower to come by there")
 async def test_hold_connections_briefly(app, start, db):
     """No connection is held while the app waits for others, or once its client has hung up."""
     in_use, sessions, busy = defaultdict(set), [], asyncio.Event()

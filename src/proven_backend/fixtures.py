@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import FastAPI
@@ -19,7 +19,11 @@ from proven_backend.database import Observer, on_postgresql, sqlite
 from proven_backend.loading import write
 from proven_backend.story import Message, Receive, Send, Story
 
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
 SERVER_URL = pytest.StashKey[str]()
+REDIS_URL = pytest.StashKey[str]()
 Serve = Callable[[FastAPI], Awaitable[AsyncClient]]
 Start = Callable[..., Awaitable[AsyncClient]]
 
@@ -54,6 +58,30 @@ async def _database(config: pytest.Config, tables: MetaData | None) -> AsyncIter
     )
     async with opened as observer:
         yield observer
+
+
+@pytest.fixture
+async def redis(pytestconfig: pytest.Config) -> "AsyncIterator[Redis]":
+    """A client of an empty Redis; ``redis.another()`` is a new client of the same server.
+
+    fakeredis in this process, or, with ``--redis``, a real server (then ``redis.url`` is its URL).
+    """
+    from fakeredis import FakeAsyncRedis, FakeServer  # here: few checks need them
+    from redis.asyncio import Redis
+
+    url, fake = pytestconfig.stash.get(REDIS_URL, None), FakeServer()
+    opened: list[Redis] = []
+
+    def another() -> Redis:
+        opened.append(Redis.from_url(url) if url else FakeAsyncRedis(server=fake))
+        vars(opened[-1]).update(another=another, url=url)
+        return opened[-1]
+
+    first = another()
+    await first.flushdb()
+    yield first
+    for client in opened:
+        await client.aclose()
 
 
 @pytest.fixture

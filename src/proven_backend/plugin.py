@@ -23,6 +23,7 @@ from proven_backend.fixtures import (  # noqa: F401 - fixtures
     db,
     empty,
     project,
+    redis,
     serve,
     server,
     start,
@@ -50,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses options that make no sense, in one sentence, before anything is collected."""
     for mark in MARKS.values():
         config.addinivalue_line("markers", f"{mark}(reason): only this database can judge it")
+    config.addinivalue_line("markers", f"{proof.TOO}(reason): its wrongs are caught there as well")
     config.addinivalue_line(
         "markers", "time_limit(seconds): what a slow tool may take at the least"
     )
