@@ -151,12 +151,15 @@ class Grading:
             self.prepare()
         hidden = [self.pack.root / "solutions", self.pack.root / "skills"]
         children = Children(self.config, hidden, self.config.option.time_limit)
+        groups = proof.groups(self.claims) or [[job] for job in dict.fromkeys(jobs.values())]
         ended = {None, *(job for job in jobs.values() if not job.left())}
         pending = session.items[::-1]
-        for job in chain(
-            [None], children.run([j for j in dict.fromkeys(jobs.values()) if j.left()])
-        ):
-            ended.add(job)
+        for group in chain([[]], children.run([g for g in groups if any(j.left() for j in g)])):
+            alone = proof.doubted(self.claims, group)
+            for job in alone:
+                job.again()
+                children.waiting.append([job])
+            ended.update(job for job in group if job not in alone)
             while pending and jobs.get(pending[-1]) in ended:
                 item = pending.pop()
                 self.report(item, jobs.get(item))
