@@ -32,6 +32,7 @@ SOLUTION = "solution"
 NO_TRACEBACK = "value"  # pytest's cheapest style: a long one of a failed request takes it 0.3 s
 APP = pytest.StashKey[ModuleType]()
 FOLDER = pytest.StashKey[Path]()
+SLOT = pytest.StashKey[int]()
 PROGRAM = pytest.StashKey[Program]()
 STORY = pytest.StashKey[Story]()
 REPORTS = pytest.StashKey[list[pytest.TestReport]]()
@@ -64,8 +65,11 @@ class Child:
         self.send = send
         self.exit: Callable[[int], NoReturn] = exit_now
 
-    def run(self, runs: list[Run], folder: Path, hidden: list[Path]) -> NoReturn:
-        """Imports each program and runs its checks on it; ends the process."""
+    def run(self, runs: list[Run], folder: Path, hidden: list[Path] | None) -> NoReturn:
+        """Imports each program and runs its checks on it; ends the process.
+
+        Unguarded where `hidden` is None.
+        """
         if capture := self.config.pluginmanager.unregister(name="capturemanager"):
             capture.stop_global_capturing()
         self.printed = sandbox.silence()
@@ -74,7 +78,8 @@ class Child:
         if self.config.option.tbstyle == "auto":
             self.config.option.tbstyle = NO_TRACEBACK
         places = [folder / str(number) for number in range(len(runs))]
-        sandbox.guard(folder, hidden)
+        if hidden is not None:
+            sandbox.guard(folder, hidden)
         signal.signal(signal.SIGALRM, self.hang)
         for place, (program, items, until_green) in zip(places, runs, strict=True):
             if place is not places[0]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from proven_backend.child import Child, seconds
+from proven_backend.child import SLOT, Child, seconds
 from proven_backend.programs import Program
 from proven_backend.verdict import Verdict
 
@@ -28,13 +28,15 @@ class Job:
     """Checks to run on one program, and the verdicts so far, by the check's name.
 
     With `until_green` the run ends, after the first check, at the first that passes; that job's
-    times say which is likely to be the quickest. `fault` is the one sentence that stands for the
+    times say which is likely to be the quickest. `real` checks start processes, which only our own
+    programs may. `fault` is the one sentence that stands for the
     topic where the program could not be imported.
     """
 
     program: Program
     items: list[pytest.Item]
     until_green: "Job | None" = None
+    real: bool = False
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     fault: Verdict | None = None
 
@@ -66,6 +68,7 @@ class _Running:
     pipe: int
     deadline: float
     folder: Path
+    slot: int
     buffer: bytes = b""
     number: int = 0
     current: str | None = None
@@ -76,7 +79,7 @@ class _Running:
         return self.jobs[self.number]
 
 
-def _cores() -> int:
+def cores() -> int:
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -84,14 +87,14 @@ def _cores() -> int:
 
 
 class Children:
-    """Runs groups of jobs, as many groups at once as there are cores at hand.
+    """Runs groups of jobs, a few at once; each in a `slot`, by number, that no other has then.
 
     The jobs of a group share a child, one after the other: half the time of a short job is that of
     a fresh process (its pages are copied as they are touched).
     """
 
-    def __init__(self, config: pytest.Config, hidden: list[Path], limit: float) -> None:
-        self.config, self.hidden, self.limit = config, hidden, limit
+    def __init__(self, config: pytest.Config, hidden: list[Path], limit: float, slots: int) -> None:
+        self.config, self.hidden, self.limit, self.slots = config, hidden, limit, slots
         memory = Path("/dev/shm")
         parent = memory if os.access(memory, os.W_OK) else None
         self.root = Path(tempfile.mkdtemp(prefix="proven-", dir=parent))
@@ -101,10 +104,10 @@ class Children:
 
     def run(self, groups: list[Group]) -> Iterator[Group]:
         """Yields each group when all its verdicts are there."""
-        self.waiting, cores = groups[::-1], _cores()
+        self.waiting = groups[::-1]
         try:
             while self.waiting or self.running:
-                while self.waiting and len(self.running) < cores:
+                while self.waiting and len(self.running) < self.slots:
                     self.start(self.waiting.pop())
                 for running in self.wait():
                     if any(job.left() for job in running.group):
@@ -119,12 +122,14 @@ class Children:
     def start(self, group: Group) -> None:
         """Forks a child for what the group has left to do."""
         jobs = [job for job in group if job.left()]
+        slot = min(set(range(self.slots)) - {each.slot for each in self.running.values()})
         reader, writer = os.pipe()
         folder = Path(tempfile.mkdtemp(dir=self.root))
         pid = os.fork()
         if pid == 0:
             try:
                 os.setpgid(0, 0)
+                self.config.stash[SLOT] = slot
                 child = Child(self.config, writer, self.limit)
                 child.run(
                     [
@@ -132,13 +137,13 @@ class Children:
                         for job in jobs
                     ],
                     folder,
-                    self.hidden,
+                    None if any(job.real for job in jobs) else self.hidden,
                 )
             finally:
                 os._exit(70)  # an error of our own must not unwind into a second pytest
         os.close(writer)
         os.set_blocking(reader, False)
-        running = _Running(group, jobs, pid, reader, self.patience(None), folder)
+        running = _Running(group, jobs, pid, reader, self.patience(None), folder, slot)
         self.running[reader] = running
         self.selector.register(reader, selectors.EVENT_READ, running)
 

@@ -65,9 +65,11 @@ def claims(
     for file, items in by_file.items():
         parent = items[0].parent
         assert parent is not None
-        topic = file.stem.removeprefix("test_")
+        real = file.stem.startswith("real_")
+        topic = file.stem.removeprefix("test_").removeprefix("real_")
         try:
-            made = list(_topic_claims(pack, topic, items, database))
+            about = _real_claims if real else _topic_claims
+            made = list(about(pack, topic, items, database))
         except (PackError, SyntaxError, OSError) as error:
             said = [str(error)]
             yield _claim(parent, f"{topic}: can be read", "pack test", partial(list, said))
@@ -137,14 +139,13 @@ def _topic_claims(
         own = by_name[rule.check]
         others = [item for item in items if item is not own]
         for snippet, program in programs.swaps(solution, rule, "wrong"):
-            judged = database == "sqlite" or any(own.iter_markers(TOO))
-            if snippet.database == NAMES[database] or (not snippet.database and judged):
+            redis = "redis" in getattr(own, "fixturenames", ())
+            judged = database == "sqlite" or redis or any(own.iter_markers(TOO))
+            if snippet.server == NAMES[database] or (not snippet.server and judged):
                 job = Job(program, [own, *others], until_green=solved)
                 yield program.name, "counter-example", job, partial(caught, rule, snippet.where)
         for snippet, program in programs.swaps(solution, rule, "also right"):
-            if snippet.database == NAMES[database] or (
-                not snippet.database and database == "sqlite"
-            ):
+            if snippet.server == NAMES[database] or (not snippet.server and database == "sqlite"):
                 yield program.name, "also right", Job(program, items), all_pass
     if database == "postgresql":
         return
@@ -168,6 +169,21 @@ def _topic_claims(
             yield name, "step", solved, all_pass
         else:
             yield name, "step", Job(program, walked), partial(walks, number)
+
+
+def _real_claims(
+    pack: Pack, topic: str, items: list[pytest.Item], database: str
+) -> Iterator[tuple[str, str, Job, Judge]]:
+    """With real processes: the solution passes, and what is wrong on Valkey is caught."""
+    solution = programs.original(pack, "solutions", topic)
+    by_name = {item.name: item for item in items}
+    for rule in pack.rules(topic):
+        if own := by_name.get(rule.check):
+            yield f"{rule.id} solution", REAL, Job(solution, [own], real=True), all_pass
+            for snippet, program in programs.swaps(solution, rule, "wrong"):
+                if snippet.server == VALKEY:
+                    job = Job(program, [own], real=True)
+                    yield f"{program.name}", REAL, job, partial(caught, rule, snippet.where)
 
 
 def _verdicts(job: Job) -> list[tuple[str, Verdict]]:
@@ -233,7 +249,7 @@ def caught(rule: Rule, where: str, job: Job) -> list[str]:
         return [f"{where}: this wrong has an error of its own: {verdict.errors[0]}"]
     if verdict.kind != "assertion":
         return [f"{where}: {rule.check} fails, but not by assertion: {_said(verdict)}"]
-    if not any(other.passed for other in others):
+    if others and not any(other.passed for other in others):
         return [f"{where}: this wrong breaks every check of the topic: make it break one rule"]
     return []
 
@@ -256,20 +272,23 @@ def walks(number: int, job: Job) -> list[str]:
     return faults
 
 
+REAL, VALKEY = "real", "Valkey"
 COUNTED = {
     "solution": "topics",
     "counter-example": "counter-examples caught",
     "also right": "also-rights passed",
     "step": "steps walked",
     "pack test": "pack tests",
+    REAL: "programs judged with real processes",
 }
-ON_POSTGRESQL = {"solution", "counter-example"}
+EVERYWHERE = {"solution", "counter-example"}
 
 
-def nothing_proven(claims: list[Claim], database: str) -> list[str]:
+def nothing_proven(claims: list[Claim], database: str, redis: bool) -> list[str]:
     """A sentence for each kind of claim that a whole proof lacks."""
     made = {claim.kind for claim in claims}
-    wanted = COUNTED.keys() if database == "sqlite" else ON_POSTGRESQL
+    wanted = COUNTED.keys() - {REAL} if database == "sqlite" else EVERYWHERE
+    wanted |= {REAL} if redis else set()
     return [f"nothing was proven: 0 {COUNTED[kind]}" for kind in COUNTED if kind in wanted - made]
 
 
