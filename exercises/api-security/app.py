@@ -182,6 +182,7 @@ def create_app(
 ) -> FastAPI:
     # TODO limit-request-bodies: how much of a request is read before anybody looks at it?
     app = FastAPI()
+    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     # TODO list-cors-origins: whose pages may read the replies, and which replies?
     app.add_middleware(
@@ -197,13 +198,6 @@ def create_app(
             return await call_next(request)
         return JSONResponse({"detail": "We count"}, 503, {"Retry-After": "600"})
 
-    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
-
-    # TODO allow-list-sort-columns: what may a stranger sort by?
-    @app.get("/products")
-    async def list_products(db: SessionDep, sort: str = "name") -> list[dict[str, str]]:
-        products = await db.scalars(select(Product).order_by(getattr(Product, sort)))
-        return [{"sku": product.sku, "name": product.name} for product in products]
 
     @app.get("/products/{sku}")
     async def show_product(sku: str, db: SessionDep) -> HTMLResponse:
@@ -212,6 +206,12 @@ def create_app(
             raise HTTPException(404, "There is no such product")
         reviews = await db.scalars(select(Review).where(Review.sku == sku).order_by(Review.id))
         return page(product.name, reviews.all())
+
+    # TODO allow-list-sort-columns: what may a stranger sort by?
+    @app.get("/products")
+    async def list_products(db: SessionDep, sort: str = "name") -> list[dict[str, str]]:
+        products = await db.scalars(select(Product).order_by(getattr(Product, sort)))
+        return [{"sku": product.sku, "name": product.name} for product in products]
 
     @app.post("/products/{sku}/reviews", status_code=201)
     async def review_product(sku: str, new: ReviewIn, db: SessionDep) -> None:

@@ -192,6 +192,7 @@ def create_app(
 ) -> FastAPI:
     app = FastAPI()
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=REQUEST_LIMIT)
+    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     @app.middleware("http")
     async def count_stock(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -205,14 +206,6 @@ def create_app(
         allow_credentials=True,
         allow_methods=["GET", "POST"],
     )
-    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
-
-    @app.get("/products")
-    async def list_products(
-        db: SessionDep, sort: Literal["name", "price"] = "name"
-    ) -> list[dict[str, str]]:
-        products = await db.scalars(select(Product).order_by(getattr(Product, sort)))
-        return [{"sku": product.sku, "name": product.name} for product in products]
 
     @app.get("/products/{sku}")
     async def show_product(sku: str, db: SessionDep) -> HTMLResponse:
@@ -221,6 +214,13 @@ def create_app(
             raise HTTPException(404, "There is no such product")
         reviews = await db.scalars(select(Review).where(Review.sku == sku).order_by(Review.id))
         return page(product.name, reviews.all())
+
+    @app.get("/products")
+    async def list_products(
+        db: SessionDep, sort: Literal["name", "price"] = "name"
+    ) -> list[dict[str, str]]:
+        products = await db.scalars(select(Product).order_by(getattr(Product, sort)))
+        return [{"sku": product.sku, "name": product.name} for product in products]
 
     @app.post("/products/{sku}/reviews", status_code=201)
     async def review_product(sku: str, new: ReviewIn, db: SessionDep) -> None:
