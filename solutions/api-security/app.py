@@ -6,10 +6,11 @@ and so does whoever has no browser at all. Products have reviews that customers 
 that the desk uploads or has fetched from a supplier's URL.
 
 There already: the tables, the routes, `look_up` for names, `read_picture` for a supplier's reply. A
-request is at most 64 KB (64,000 bytes), a picture's at most 1 MB; longer ones are answered 413. A
-product is sorted by name or by price; its cost is nobody's business. Replies of GET: a product page
-shows each review as <li title="AUTHOR">TEXT</li>, /products/{sku}/reviews has them in JSON as they
-were written. A stored picture answers {"url": …}; only PNG and JPEG are pictures.
+request is at most 64,000 bytes long, one with a picture at most 1 MB; a longer one is a 413.
+Products are sorted by name or by price, anything else is a 422: what they cost is nobody's
+business. What another site sends with the cookie is a 403. A product's page shows each review as
+<li title="AUTHOR">TEXT</li>; the mobile app reads the same rows. Storing a picture answers
+{"url": …}; PNG and JPEG are pictures, whatever the name and the type of an upload.
 
 Seams of create_app: `pictures` is the folder that holds them; `resolve(host)` gives the addresses
 of a name; `transport` connects to the host of the URL that it is given, and looks it up once more
@@ -242,7 +243,7 @@ def create_app(
             async with httpx2.AsyncClient(transport=transport, trust_env=False) as client:
                 reply = await fetch(client, wanted.url, resolve)
                 data = await read_picture(reply)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as exc:
             raise HTTPException(502, "The supplier cannot be reached") from exc
         picture = Picture(name=uuid4().hex, media_type=type_of(data))
         return await keep(db, pictures, picture, data)
