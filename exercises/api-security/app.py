@@ -231,9 +231,11 @@ def create_app(
     @app.post("/pictures/from-url", status_code=201)
     async def fetch_picture(wanted: PictureUrl, db: SessionDep) -> dict[str, str]:
         try:
-            async with httpx2.AsyncClient(transport=transport, trust_env=False) as client:
-                reply = await fetch(client, wanted.url, resolve)
-                data = await read_picture(reply)
+            async with (
+                asyncio.timeout(20),
+                httpx2.AsyncClient(transport=transport, trust_env=False) as client,
+            ):
+                data = await read_picture(await fetch(client, wanted.url, resolve))
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as exc:
             raise HTTPException(502, "The supplier cannot be reached") from exc
         picture = Picture(name=uuid4().hex, media_type=type_of(data))
