@@ -9,11 +9,13 @@ routes:
 
     GET /shipping?grams=500   `reads` times for each customer (Authorization: Bearer KEY) and for
                               each stranger; a key that is nobody's is a stranger's. 200 or 429
-    POST /login               {"email": …, "password": …}; 200, 401 or 429. For one account
-                              `guesses` wrong passwords, from one address `logins` tries in all
+    POST /login               {"email": …, "password": …}; 200, 401 or 429. For one account, be it
+                              there or not, `guesses` wrong passwords; from one address `logins`
+                              tries in all
 
-A 429 looks like every other error. While the store of the counters is down or silent, /shipping
-answers, nobody can log in (503), and each request that was not counted is an ERROR in the log.
+A 429 looks like every other error, and tells in seconds when the next request may come, as HTTP
+has it. While the store of the counters is down or silent, /shipping answers, nobody can log in
+(503), and each request that was not counted is an ERROR in the log.
 
 Seams of create_app: `redis`, a client of that Redis. `proxies`, their addresses.
 `verify(password, digest)` checks a password. `patience`, the seconds that a request waits for the
