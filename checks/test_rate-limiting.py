@@ -24,7 +24,7 @@ class Peer:
 
 
 class Failing(ConnectionPool):
-    """A store that is down, or silent: then it waits a second for the app to give it up."""
+    """A store that is down, or silent: then it waits a while for the app to give it up."""
 
     silent = False
     outwaited = 0
@@ -32,7 +32,7 @@ class Failing(ConnectionPool):
     async def get_connection(self, *_, **__):
         if self.silent:
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.Event().wait(), 1)
+                await asyncio.wait_for(asyncio.Event().wait(), 0.25)
             self.outwaited += 1
         raise StoreDown("the store is down")
 
@@ -42,7 +42,7 @@ def opened(app, db, redis, serve):
     """`client = await opened(reads="1/minute")`: a client that can say who its peer is."""
 
     async def opened(**seams):
-        service = app.create_app(db.engine, **{"redis": redis, "verify": same} | seams)
+        service = app.create_app(db.engine, redis=redis, **{"verify": same, "patience": 60} | seams)
         service.add_middleware(Peer)
         return await serve(service)
 
@@ -54,7 +54,10 @@ async def same(password, digest):
 
 
 def earlier(value, seconds):
-    number = float(value)
+    try:
+        number = float(value)
+    except ValueError:
+        return value
     unit = 1000 if number > 1e11 else 1
     return number - seconds * unit if number > 1e9 else value
 
@@ -95,7 +98,10 @@ async def between(redis, meet):
 async def test_share_the_counter(start, redis):
     """Of two workers that are asked at once for the last place, one gives it."""
     here = redis.another()
-    one, other = [await start(redis=client, reads="2/minute") for client in (here, redis.another())]
+    one, other = [
+        await start(redis=client, reads="2/minute", patience=60)
+        for client in (here, redis.another())
+    ]
     told = []
 
     async def ask(worker):
