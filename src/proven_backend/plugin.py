@@ -4,6 +4,7 @@ Named in pyproject.toml's ``addopts``, so that its options are known before any 
 """
 
 import asyncio
+import importlib
 import os
 import shlex
 from collections import Counter, defaultdict
@@ -170,7 +171,7 @@ class Grading:
         alone = self.config.option.redis not in {None, "valkey"}  # all share somebody's server
         slots = 1 if alone else cores()
         if jobs:
-            self.prepare(slots)
+            self.prepare(slots, [item for job in jobs.values() for item in job.items])
         children = Children(self.config, hidden, self.config.option.time_limit, slots)
         groups = proof.groups(self.claims) or [[job] for job in dict.fromkeys(jobs.values())]
         ended = {None, *(job for job in jobs.values() if not job.left())}
@@ -190,9 +191,14 @@ class Grading:
                     raise session.Interrupted(session.shouldstop)
         return True
 
-    def prepare(self, slots: int) -> None:
+    def prepare(self, slots: int, items: list[pytest.Item]) -> None:
         """Loads what every child needs once, and starts the servers that are asked for."""
         asyncio.run(warm.run())
+        for topic in {topic_of(item) for item in items}:
+            with suppress(PackError):
+                warm.load(original(self.pack, "exercises", topic).sources)
+        if any("redis" in getattr(item, "fixturenames", ()) for item in items):
+            importlib.import_module("fakeredis")
         url = self.config.option.redis
         try:
             if self.database == "postgresql":
