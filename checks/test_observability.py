@@ -1,0 +1,251 @@
+"""The checks of observability: what the people on call see of a request."""
+
+import asyncio
+import io
+import json
+import re
+from collections import Counter
+from contextvars import Context
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import event
+
+CODE = "locker-4711-not-a-real-code"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def lines(log):
+    """The lines of a log, each parsed as JSON."""
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+def said(log, field):
+    """By event, what the lines that have a field say there."""
+    return {line["event"]: line[field] for line in lines(log) if field in line}
+
+
+def counted(reply):
+    """How many requests /metrics has counted, by "method route status"."""
+    found = Counter()
+    for family in text_string_to_metric_families(reply.text if reply.is_success else ""):
+        for name, labels, value, *_ in family.samples:
+            if name == "shop_requests_total":
+                found["{method} {route} {status}".format(**labels)] += int(value)
+    return dict(found)
+
+
+def tracing():
+    """A tracer provider and the list of spans that it has finished, as a function."""
+    spans, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    return provider, spans.get_finished_spans
+
+
+async def work_elsewhere(service, messages):
+    """Works the messages off as another process would, without the context of the request."""
+
+    async def work(message):
+        await service.state.work(json.loads(message))
+
+    for message in messages:
+        await asyncio.create_task(work(message), context=Context())
+
+
+async def test_carry_a_request_id(start):
+    """A request has the caller's id or a new one, in its reply and lines, and nothing of others."""
+    log = io.StringIO()
+    client = await start(log=log)
+
+    async def told(request_id):
+        reply = await client.get("/nowhere", headers={"X-Request-ID": request_id})
+        return reply.headers.get("X-Request-ID")
+
+    kept = await told("shop-7")
+
+    assert {"reply": kept, **said(log, "request_id")} == {"reply": "shop-7", "request": "shop-7"}
+
+    spaced, long = await told("shop-7 {event}"), await told("x" * 65)
+
+    assert [line["request_id"] for line in lines(log)] == [kept, spaced, long], (
+        "the id in the line is the one in the reply"
+    )
+    assert sorted({spaced, long} & {"shop-7 {event}", "x" * 65}) == [], (
+        "an id with spaces, or of 65 characters, was taken as it came"
+    )
+
+    await client.post("/v1/orders/7/shipment", headers={"X-Desk": "warehouse"})
+    await told("shop-8")
+
+    assert [line.get("desk") for line in lines(log)][-2:] == ["warehouse", None], (
+        "the desks in the lines of two requests, of which the second named none"
+    )
+
+
+async def test_keep_context_across_threads_and_jobs(app, serve, db):
+    """Each line of a request has its id and its desk, from threads and from the worker too."""
+    log, sent = io.StringIO(), []
+
+    async def send(message):
+        sent.append(json.dumps(message))
+
+    service = app.create_app(db.engine, log=log, send=send)
+    client = await serve(service)
+    who = {"X-Request-ID": "shop-7", "X-Desk": "warehouse"}
+
+    await client.post("/v1/orders/7/shipment", json={"code": CODE}, headers=who)
+    await work_elsewhere(service, sent)
+
+    assert said(log, "request_id") == {
+        "label printed": "shop-7",
+        "request": "shop-7",
+        "mail sent": "shop-7",
+    }, "the request ids in the lines"
+    desks = said(log, "desk")
+    assert {each: desks.get(each) for each in ("label printed", "request")} == {
+        "label printed": "warehouse",
+        "request": "warehouse",
+    }, "the desks in the lines"
+
+
+async def test_label_metrics_by_route(client):
+    """However many ids, paths and methods clients think of, the number of series is bounded."""
+    for order_id in (1, 2):
+        await client.post(f"/v1/orders/{order_id}/shipment")
+        await client.get(f"/nowhere/{order_id}")
+    await client.request("BREW", "/nowhere")
+
+    metrics = await client.get("/metrics")
+
+    assert counted(metrics) == {
+        "POST /v1/orders/{order_id}/shipment 422": 2,
+        "GET unmatched 404": 2,
+        "other unmatched 404": 1,
+    }, "the series of five requests"
+
+
+async def test_tell_live_from_ready(start, db):
+    """Without a database the app is alive and not ready, and says so in time."""
+    client, impatient = await start(), await start(ready_timeout=0.005)
+    taken, given_back = asyncio.Event(), asyncio.Event()
+
+    async def asked(client):
+        replies = {path: await client.get(path) for path in ("/live", "/ready")}
+        return {path: reply.status_code for path, reply in replies.items()}
+
+    async def use_all_connections():
+        async with db.engine.connect(), db.engine.connect():
+            taken.set()
+            await given_back.wait()
+
+    def refuse(*_):
+        raise ConnectionRefusedError(111, "Connect call failed")
+
+    event.listen(db.engine.sync_engine, "do_connect", refuse)
+    down = await asked(client)
+
+    assert down == {"/live": 200, "/ready": 503}, "the database refuses connections"
+
+    event.remove(db.engine.sync_engine, "do_connect", refuse)
+    others = asyncio.create_task(use_all_connections())
+    await taken.wait()
+    # Without a time limit /ready gets its connection in the end, and says 200.
+    asyncio.get_running_loop().call_later(0.5, given_back.set)
+    busy = await asked(impatient)
+
+    assert busy == {"/live": 200, "/ready": 503}, "every connection is in use"
+
+    given_back.set()
+    await others
+    up = await asked(client)
+
+    assert up == {"/live": 200, "/ready": 200}, "the database answers again"
+
+
+async def test_log_no_secrets(start):
+    """A code that opens a locker stands in no line and in no span, whatever goes wrong."""
+    log, (provider, finished) = io.StringIO(), tracing()
+
+    def jammed_printer(order_id):
+        if order_id == 9:
+            raise OSError("no paper")
+
+    client = await start(log=log, tracer_provider=provider, print_label=jammed_printer)
+
+    async def ship(order_id, code):
+        url = f"/v1/orders/{order_id}/shipment?code={code}"
+        reply = await client.post(url, json={"code": code}, headers={"X-Desk": "warehouse"})
+        return reply.status_code
+
+    stored, refused, crashed = (
+        await ship(7, CODE),
+        await ship(8, CODE),
+        await ship(9, CODE.replace("4711", "4712")),
+    )
+
+    assert {"stored": stored, "refused": refused, "crashed": crashed} == {
+        "stored": 201,
+        "refused": 409,
+        "crashed": 500,
+    }
+    assert [line["event"] for line in lines(log) if "locker-47" in str(line)] == [], (
+        "lines with a code"
+    )
+    spans = {span.name: span.to_json() for span in finished()}
+    assert [name for name, text in spans.items() if "locker-47" in text] == [], "spans with a code"
+
+
+async def test_log_an_error_once(start, db):
+    """A crash is one line, with its stack and the id that the client was told."""
+    log = io.StringIO()
+
+    def jammed_printer(order_id):
+        raise OSError("no paper")
+
+    client = await start(log=log, print_label=jammed_printer)
+
+    crashed = await client.post(
+        "/v1/orders/7/shipment", json={"code": CODE}, headers={"X-Desk": "warehouse"}
+    )
+
+    telling = [line for line in lines(log) if "no paper" in str(line)]
+    assert {
+        "told": crashed.status_code,
+        "lines": [line["event"] for line in telling],
+        "left to the server": db.order("crash"),
+    } == {"told": 500, "lines": ["failed"], "left to the server": []}, "the lines of one crash"
+    assert {
+        "id": telling[0].get("request_id"),
+        "in the stack": re.findall("jammed_printer", str(telling))[:1],
+    } == {"id": crashed.headers.get("X-Request-ID"), "in the stack": ["jammed_printer"]}, (
+        "the line of the crash has the id of the reply, and the stack"
+    )
+
+
+async def test_follow_the_trace(app, serve, db):
+    """The caller's trace goes on in the spans and lines of the request and of its job."""
+    log, sent, (provider, finished) = io.StringIO(), [], tracing()
+
+    async def send(message):
+        sent.append(json.dumps(message))
+
+    service = app.create_app(db.engine, log=log, send=send, tracer_provider=provider)
+    client = await serve(service)
+    caller = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Desk": "warehouse"}
+
+    await client.post("/v1/orders/7/shipment", json={"code": CODE}, headers=caller)
+    await work_elsewhere(service, sent)
+
+    assert said(log, "trace_id") == {
+        "label printed": TRACE,
+        "request": TRACE,
+        "mail sent": TRACE,
+    }, "the trace ids in the lines"
+    spans = {span.kind: span for span in finished()}
+    assert trace.format_trace_id(spans[SpanKind.SERVER].context.trace_id) == TRACE, (
+        "the trace of the server's span"
+    )
