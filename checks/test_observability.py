@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from contextvars import Context
 
+import pytest
+import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -17,6 +19,13 @@ from sqlalchemy import event
 
 CODE = "locker-4711-not-a-real-code"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture(autouse=True)
+def reset_structlog():
+    """What an app has configured for the whole process ends with its check."""
+    yield
+    structlog.reset_defaults()
 
 
 def lines(log):
@@ -178,7 +187,8 @@ async def test_log_no_secrets(start):
 
     async def ship(order_id, code):
         url = f"/v1/orders/{order_id}/shipment?code={code}"
-        reply = await client.post(url, json={"code": code}, headers={"X-Desk": "warehouse"})
+        headers = {"X-Desk": "warehouse", "Authorization": f"Bearer {code}"}
+        reply = await client.post(url, json={"code": code}, headers=headers)
         return reply.status_code
 
     stored, refused, crashed = (

@@ -49,7 +49,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import EventDict, FilteringBoundLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
@@ -78,19 +78,17 @@ def add_trace_id(_logger: Any, _method: str, line: EventDict) -> EventDict:
 
 
 def make_logger(stream: TextIO) -> FilteringBoundLogger:
-    """A logger of one app: nothing of structlog's global configuration is read or set."""
-    logger: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            add_trace_id,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(),
-        ],
-    )
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        add_trace_id,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+    ]
+    stacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    processors += [stacks, structlog.processors.JSONRenderer()]
+    level = structlog.make_filtering_bound_logger("info")
+    logger: FilteringBoundLogger
+    logger = structlog.wrap_logger(structlog.PrintLogger(stream), processors, level)
     return logger
 
 
@@ -184,7 +182,7 @@ def create_app(
             try:
                 await session.commit()
             except IntegrityError as exc:
-                logger.warning("refused", reason=type(exc.orig).__name__, order=order_id)
+                logger.warning("refused", order=order_id, reason=type(exc.orig).__name__)
                 raise HTTPException(409, "another shipment has this code") from None
         # TODO keep-context-across-threads-and-jobs: what do thread and worker know of this request?
         labels: dict[str, str] = {}
