@@ -13,9 +13,9 @@ What they read, and checks rely on:
   `A-Z a-z 0-9 . _ -`, else a new one. Every reply has it as X-Request-ID, a 500 too. Where a desk
   is known (header X-Desk), its lines have `desk`.
 - `trace_id` in every line of a traced request: 32 hex digits, those of its spans.
-- /metrics counts requests in `shop_requests_total` by `method`, `route` and `status`. The route is
-  the template with its prefixes, `unmatched` where there is none; the method is `other` where HTTP
-  does not define it.
+- /metrics counts this app's requests in `shop_requests_total` by `method`, `route` and `status`.
+  The route is the template with its prefixes, `unmatched` where there is none; the method is
+  `other` where HTTP does not define it.
 - /live says 200 while the process runs, whatever the database does. /ready says 200 while the
   database answers, else 503, after `ready_timeout` seconds at most.
 
@@ -52,7 +52,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
 
 
 class Base(DeclarativeBase):
