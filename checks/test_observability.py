@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import threading
 from collections import Counter
 from contextvars import Context
 
@@ -106,26 +107,39 @@ async def test_carry_a_request_id(start):
 
 
 async def test_keep_context_across_threads_and_jobs(app, serve, db):
-    """Each line of a request has its id and its desk, from threads and from the worker too."""
-    log, sent = io.StringIO(), []
+    """Each line of a request has its own id and desk, from threads and from the worker too."""
+    log, sent, both_print = io.StringIO(), [], threading.Barrier(2)
 
     async def send(message):
         sent.append(json.dumps(message))
 
-    service = app.create_app(db.engine, log=log, send=send)
-    client = await serve(service)
-    who = {"X-Request-ID": "shop-7", "X-Desk": "warehouse"}
+    def print_label(order_id):
+        both_print.wait(timeout=3)
 
-    await client.post("/v1/orders/7/shipment", json={"code": CODE}, headers=who)
+    service = app.create_app(db.engine, log=log, send=send, print_label=print_label)
+    client = await serve(service)
+
+    async def ship(order_id, desk):
+        who = {"X-Request-ID": f"shop-{order_id}", "X-Desk": desk}
+        order = {"code": CODE.replace("4711", str(order_id))}
+        await client.post(f"/v1/orders/{order_id}/shipment", json=order, headers=who)
+
+    def told(event, *fields):
+        found = [line for line in lines(log) if line.get("event") == event]
+        return sorted(" ".join(str(line.get(field)) for field in fields) for line in found)
+
+    await asyncio.gather(ship(7, "warehouse"), ship(8, "harbour"))
     await work_elsewhere(service, sent)
 
     assert {
-        "request_id": said(log, "request_id", "label printed", "request", "mail sent"),
-        "desk": said(log, "desk", "label printed", "request"),
+        "label printed": told("label printed", "request_id", "desk"),
+        "request": told("request", "request_id", "desk"),
+        "mail sent": told("mail sent", "request_id"),
     } == {
-        "request_id": {"label printed": "shop-7", "request": "shop-7", "mail sent": "shop-7"},
-        "desk": {"label printed": "warehouse", "request": "warehouse"},
-    }, "what the lines of one request say"
+        "label printed": ["shop-7 warehouse", "shop-8 harbour"],
+        "request": ["shop-7 warehouse", "shop-8 harbour"],
+        "mail sent": ["shop-7", "shop-8"],
+    }, "the ids and desks in the lines of two requests at once"
 
 
 async def test_label_metrics_by_route(start):
