@@ -188,7 +188,7 @@ async def test_tell_live_from_ready(start, db):
     others = asyncio.create_task(use_all_connections())
     await taken.wait()
     # Without a time limit /ready gets its connection in the end, and says 200.
-    asyncio.get_running_loop().call_later(0.5, given_back.set)
+    asyncio.get_running_loop().call_later(0.9, given_back.set)
     busy = await asked(impatient)
     given_back.set()
     await others
