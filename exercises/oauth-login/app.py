@@ -211,15 +211,14 @@ def create_app(
         state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         async with sessions.begin() as session:
             session.add(Attempt(state=state, verifier=verifier, page=page, begun=clock()))
-        sha256 = hashlib.sha256(verifier.encode()).digest()
         asked = {
             "response_type": "code",
             "client_id": CLIENT_ID,
             "redirect_uri": CALLBACK,
             "scope": "profile parcels",
             "state": state,
-            # TODO prove-with-pkce: what shows the carrier that the code is this login's?
         }
+        # TODO prove-with-pkce: what shows the carrier that the code is this login's?
         reply = RedirectResponse(f"{PROVIDER}/authorize?{urlencode(asked)}", 303)
         reply.set_cookie(LOGIN, state, PATIENCE, secure=True, httponly=True, samesite="lax")
         return reply

@@ -139,6 +139,7 @@ def create_app(
 
     app = FastAPI(lifespan=lifespan)
     app.state.sessions = sessions
+
     vault = MultiFernet([Fernet(key) for key in keys])
 
     def seal(token: str) -> str:
@@ -219,16 +220,16 @@ def create_app(
         state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         async with sessions.begin() as session:
             session.add(Attempt(state=state, verifier=verifier, page=page, begun=clock()))
-        sha256 = hashlib.sha256(verifier.encode()).digest()
         asked = {
             "response_type": "code",
             "client_id": CLIENT_ID,
             "redirect_uri": CALLBACK,
             "scope": "profile parcels",
             "state": state,
-            "code_challenge": urlsafe_b64encode(sha256).rstrip(b"=").decode(),
-            "code_challenge_method": "S256",
         }
+        sha256 = hashlib.sha256(verifier.encode()).digest()
+        asked["code_challenge"] = urlsafe_b64encode(sha256).rstrip(b"=").decode()
+        asked["code_challenge_method"] = "S256"
         reply = RedirectResponse(f"{PROVIDER}/authorize?{urlencode(asked)}", 303)
         reply.set_cookie(LOGIN, state, PATIENCE, secure=True, httponly=True, samesite="lax")
         return reply
