@@ -245,7 +245,7 @@ async def test_time_out_and_translate_provider_errors(visit, carrier, monkeypatc
 
     async def silent(request):
         await pass_time(3600)
-        if any(request.extensions["timeout"].values()):
+        if request.extensions["timeout"]["read"] is not None:
             raise httpx2.ReadTimeout("no answer", request=request)
 
     async def dripping(request):
@@ -279,46 +279,49 @@ async def test_time_out_and_translate_provider_errors(visit, carrier, monkeypatc
 async def test_refresh_the_providers_token_once(visit, carrier, db):
     """Two processes whose token is too old refresh it once, and keep the new refresh token."""
     one, other = await visit(), await visit()
-    finished = await log_in(one, carrier, ANN)
+    await log_in(one, carrier, ANN)
     other.cookies = one.cookies
-    doors = {"/parcels": asyncio.Event(), "/token": asyncio.Event()}
-    arrived = {"/parcels": set(), "/token": set()}
+    refused, ready = asyncio.Event(), asyncio.Event()
+    doors = {"/parcels": refused, "/token": ready, "rows": ready}
+    there = {place: set() for place in doors}
 
-    def arrive(path, who):
-        arrived[path].add(who)
-        if len(arrived[path]) == 2:
-            doors[path].set()
+    def arrive(place, who):
+        there[place].add(who)
+        if len(there[place]) == 2:
+            doors[place].set()
 
     async def together(request):
+        """Refuses both at once; the first refresh waits until the other is as far as it gets."""
         arrive(request.url.path, request)
         await doors[request.url.path].wait()
 
-    def at_work(waits, connection, _cursor, sql, *_):
-        if doors["/parcels"].is_set() and waits == bool(
-            re.search("^(?!SELECT)|LOCK|FOR UPDATE", sql)
-        ):
-            arrive("/token", connection.connection.dbapi_connection)
+    def statement(locks, connection, _cursor, sql, *_):
+        if refused.is_set() and locks == bool(re.search("^(?!SELECT)|lock|FOR UPDATE", sql)):
+            arrive("rows", connection.connection.dbapi_connection)
 
-    # The first refresh goes on when the other process has read, or is about to wait or to write.
-    event.listen(db.engine.sync_engine, "before_cursor_execute", partial(at_work, True))
-    event.listen(db.engine.sync_engine, "after_cursor_execute", partial(at_work, False))
+    def open_all(_done):
+        refused.set()
+        ready.set()
 
+    event.listen(db.engine.sync_engine, "before_cursor_execute", partial(statement, True))
+    event.listen(db.engine.sync_engine, "after_cursor_execute", partial(statement, False))
     carrier.access.clear()
     carrier.trouble = together
-    replies = await asyncio.gather(one.get("/parcels"), other.get("/parcels"))
-
-    assert {
-        "login": told(finished),
-        "told": [reply.status_code for reply in replies],
-        "refreshes": carrier.refreshes,
-    } == {"login": "let in", "told": [200, 200], "refreshes": 1}, (
-        "both processes were told at once that the access token is too old"
-    )
-
+    requests = [asyncio.ensure_future(process.get("/parcels")) for process in (one, other)]
+    for request in requests:
+        request.add_done_callback(open_all)
+    replies = await asyncio.gather(*requests)
+    refreshes = carrier.refreshes
     carrier.access.clear()
     later = await one.get("/parcels")
 
-    assert later.status_code == 200, "the token is too old for a second time"
+    assert {
+        "at once": [reply.status_code for reply in replies],
+        "refreshes": refreshes,
+        "when the token was too old again": later.status_code,
+    } == {"at once": [200, 200], "refreshes": 1, "when the token was too old again": 200}, (
+        "both processes were told at once that the access token is too old"
+    )
 
 
 async def test_encrypt_stored_tokens(app, visit, carrier, db):
