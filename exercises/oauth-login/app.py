@@ -7,9 +7,8 @@ log, and when the carrier is slow the shop is too.
 
 There already: tables, routes, cookies, and an HTTP client for the carrier. What the shop promises:
 GET /login?next=/orders   sends the browser to the carrier; `next` is a page of the shop
-GET /login/callback       303 to that page with a visit's cookie; else 400: begin again. One try is
-                          good once, for ten minutes, in the browser that began it
-GET /account              the number and the e-mail of the customer; two may have one e-mail
+GET /login/callback       303 to that page, with a Visit and its cookie; else 400: begin again. One
+                          try is good once, for ten minutes, in the browser that began it
 GET /parcels              what the carrier knows; 409 when the customer has to log in again
 Where the carrier is at fault both answer 502, or 504 when it is not done within ten seconds. It
 has its clients prove that a code is theirs (RFC 7636, S256). It answers 401 to an old access token.
@@ -241,12 +240,6 @@ def create_app(
         reply.set_cookie(VISIT, visit, secure=True, httponly=True, samesite="lax")
         reply.delete_cookie(LOGIN, secure=True, httponly=True, samesite="lax")
         return reply
-
-    @app.get("/account")
-    async def account(customer_id: CustomerDep) -> dict[str, int | str]:
-        async with sessions() as session:
-            customer = await session.get_one(Customer, customer_id)
-        return {"number": customer.id, "email": customer.email}
 
     @app.get("/parcels")
     async def parcels(customer_id: CustomerDep) -> Parcels:
