@@ -10,7 +10,7 @@ GET /login?next=/orders   sends the browser to the carrier; `next` is a page of 
 GET /login/callback       303 to that page, with a Visit and its cookie; else 400: begin again. One
                           try is good once, for ten minutes, in the browser that began it
 GET /parcels              what the carrier knows; 409 when the customer has to log in again
-Where the carrier is at fault both answer 502, or 504 when it is not done within ten seconds. It
+Where the carrier is at fault both answer 502, or 504 when one call takes it over ten seconds. It
 has its clients prove that a code is theirs (RFC 7636, S256). It answers 401 to an old access token.
 A refresh token is good once; one that comes twice ends the customer's access.
 
