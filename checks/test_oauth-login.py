@@ -232,7 +232,7 @@ async def test_link_by_the_providers_subject(app, visit, carrier, db):
 
 
 async def test_time_out_and_translate_provider_errors(visit, carrier, monkeypatch):
-    """Where the carrier is late or broken the customer is told 504 or 502; a call has ten seconds."""
+    """Where the carrier is late (ten seconds a call) or broken the customer is told 504 or 502."""
     loop, skipped = asyncio.get_running_loop(), [0]
     monkeypatch.setattr(loop, "time", lambda real=loop.time: real() + skipped[0])
     client = await visit()
