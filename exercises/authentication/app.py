@@ -221,7 +221,7 @@ def create_app(
             customer = await by_email(session, form.username)
         if customer is None or customer.blocked:
             raise HTTPException(404, "there is no such customer")
-        stored = customer.password_hash if customer else None
+        stored = customer.password_hash
         valid, renewed = await passwords.check(form.password, stored)
         if not valid:
             raise refused("wrong password")
