@@ -118,12 +118,16 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(app, start, db):
-    """The shop, with Ann for a customer."""
+async def closed(app, start, db):
+    """The shop, with Ann for a customer, before its service is started."""
     await db.add(app.Customer(email=ANN, password_hash=f"quick:{PASSWORD}"))
-    shop = Shop(start)
-    await shop.open()
-    return shop
+    return Shop(start)
+
+
+@pytest.fixture
+async def shop(closed):
+    await closed.open()
+    return closed
 
 
 def bear(token):
@@ -306,12 +310,12 @@ async def test_hide_who_exists(app, shop, db):
     }, "the reply should be that to an unknown address, and both get a letter"
 
 
-async def test_hash_off_the_loop(app, shop, db):
+async def test_hash_off_the_loop(app, closed, db):
     """Passwords are hashed off the event loop, two at a time, at full cost, old hashes anew."""
+    shop, hasher = closed, Slow()
     await db.execute(update(app.Customer).values(password_hash=f"old:{PASSWORD}"))
-    link = await shop.link()
-    hasher = Slow()
     await shop.open(hasher=PasswordHash([hasher]))
+    link = await shop.link()
 
     hashing = await hasher.meanwhile(shop.set_password(link), shop.sign_in(), shop.sign_in())
 
