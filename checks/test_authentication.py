@@ -152,10 +152,12 @@ async def opening(ask, tokens):
 @contextmanager
 def local_time(zone):
     """Here the machine's own time is that of a zone, by its POSIX name."""
-    with patch.dict(os.environ, TZ=zone):
+    try:
+        with patch.dict(os.environ, TZ=zone):
+            time.tzset()
+            yield
+    finally:
         time.tzset()
-        yield
-    time.tzset()
 
 
 def outcome(call, **keywords):
