@@ -1,0 +1,56 @@
+"""The engine, and the session of each request."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+
+# TODO hold-everything-in-the-app: whose are these when two apps run, and when one has stopped?
+new_session = async_sessionmaker(expire_on_commit=False)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    new_session.configure(bind=app.state.engine)
+    yield
+
+
+async def open_session() -> AsyncIterator[AsyncSession]:
+    async with new_session() as session:
+        yield session
+        await session.commit()
+
+
+# TODO reply-after-the-commit: what has the client read when this session commits?
+SessionDep = Annotated[AsyncSession, Depends(open_session)]
+
+
+def make_engine(url: str) -> AsyncEngine:
+    """An engine with at most five connections; it connects when it is first used."""
+    return create_async_engine(url, pool_size=5, max_overflow=0, hide_parameters=True)
+
+
+def prepare(engine: AsyncEngine) -> None:
+    """Makes an engine fit for concurrent writers, before it connects for the first time."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def set_up(connection: Any, record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    # TODO sell-each-item-once: two orders have read the stock; what does the second write meet?
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")

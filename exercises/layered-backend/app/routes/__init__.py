@@ -1,0 +1,1 @@
+"""HTTP in, a service, HTTP out."""
