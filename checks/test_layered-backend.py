@@ -3,50 +3,65 @@
 import asyncio
 import re
 import sys
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import grimp
 import pytest
+from httpx2 import ASGITransport, AsyncClient
 from importlinter import configuration
 from importlinter.application.use_cases import lint_imports
-from sqlalchemy import Engine, event, func, select
+from sqlalchemy import Engine, event, update
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import await_only
 
 configuration.configure()
 
 CARD = "4000123412341234"
-ORDER = {"customer": "ann@home.example", "lines": [{"sku": "tea", "count": 2}]}
-FORBIDDEN = (
-    "app.routes.** -> app.repositories.**",
-    "app.routes.** -> sqlalchemy",
-    "app.schemas.** -> sqlalchemy",
-    "app.services.** -> fastapi",
-    "app.repositories.** -> fastapi",
-)
+CUSTOMER = "ann@home.example"
+PROBLEM = "application/problem+json"
+LAYERS = {"app.routes", "app.schemas", "app.services", "app.repositories", "app.models"}
+HTTP = {"fastapi", "starlette"}
+PAST = {
+    "app.main": {"app.repositories"},
+    "app.core": LAYERS | {"app.main"},
+    "app.routes": {"app.main", "app.repositories", "sqlalchemy"},
+    "app.schemas": {"app.main", "app.routes", "app.services", "app.repositories", "sqlalchemy"},
+    "app.services": {"app.main", "app.routes"} | HTTP,
+    "app.repositories": {"app.main", "app.routes", "app.services"} | HTTP,
+    "app.models": {"app.main", "app.core"} | LAYERS - {"app.models"} | HTTP,
+}
 PLANTED = {
     "a route imports a repository": ("routes", "from ..repositories import orders\n"),
     "a route imports SQLAlchemy": ("routes", "from sqlalchemy import select\n"),
     "a service imports FastAPI": ("services", "from fastapi import HTTPException\n"),
-    "a repository imports a service": ("repositories", "from ..services import orders\n"),
 }
 
 
-@contextmanager
-def failing_at(engine, number):
-    """The statement of this number, or else the COMMIT, fails inside the block; tells which."""
-    sent, failed = [], []
+def order(*skus, count=1):
+    return {"customer": CUSTOMER, "lines": [{"sku": sku, "count": count} for sku in skus]}
 
-    def fail(_conn, _cursor, sql, parameters, _context, _many):
-        sent.append(sql)
-        if len(sent) == number:
-            failed.append(sql.split()[0])
-            return "SELECT nothing FROM nowhere", ()
-        return sql, parameters
 
-    event.listen(engine.sync_engine, "before_cursor_execute", fail, retval=True)
-    yield failed
-    event.remove(engine.sync_engine, "before_cursor_execute", fail)
+@asynccontextmanager
+async def running(db, service):
+    """A client of a service between its start and its stop."""
+    async with service.router.lifespan_context(service) as state:
+
+        async def asgi(scope, receive, send):
+            await service(scope | {"state": dict(state or {})}, receive, send)
+
+        transport = ASGITransport(db.story.wrap(asgi), raise_app_exceptions=False)
+        async with AsyncClient(transport=transport, base_url="http://shop") as client:
+            yield client
+
+
+@asynccontextmanager
+async def running_until_killed(db, service):
+    """Like `running`, but it ends as a server does at the second Ctrl-C, by a CancelledError."""
+    with suppress(asyncio.CancelledError):
+        async with running(db, service) as client:
+            yield client
+            raise asyncio.CancelledError
 
 
 @contextmanager
@@ -65,3 +80,259 @@ def connections():
     yield open_now
     event.remove(Engine, "do_connect", opened)
     event.remove(Pool, "close", closed)
+
+
+@contextmanager
+def failing_at(engine, number):
+    """The statement of this number fails inside the block; the list tells which it was."""
+    sent, failed = [], []
+
+    def fail(_conn, _cursor, sql, parameters, _context, _many):
+        sent.append(sql)
+        if len(sent) != number:
+            return sql, parameters
+        failed.append(" ".join(sql.split()[:3]))
+        return "SELECT nothing FROM nowhere", ()
+
+    event.listen(engine.sync_engine, "before_cursor_execute", fail, retval=True)
+    yield failed
+    event.remove(engine.sync_engine, "before_cursor_execute", fail)
+
+
+@contextmanager
+def slow_connections(engine):
+    """Whoever gets a connection inside the block lets the others go on first; counts them."""
+    given = []
+
+    async def let_others_go_on():
+        for _ in range(200):
+            await asyncio.sleep(0)
+
+    def hold(*_call):
+        given.append("connection")
+        await_only(let_others_go_on())
+
+    event.listen(engine.sync_engine, "checkout", hold)
+    yield given
+    event.remove(engine.sync_engine, "checkout", hold)
+
+
+def past_the_next_layer():
+    """The imports of the package `app` that its layers forbid."""
+    graph = grimp.build_graph("app", include_external_packages=True, cache_dir=None)
+    for importer in sorted(graph.modules):
+        own = ".".join(importer.split(".")[:2])
+        for imported in sorted(graph.find_modules_directly_imported_by(importer)):
+            target = ".".join(imported.split(".")[:2])
+            if target in PAST.get(own, {"app.repositories"}) and own.startswith("app"):
+                yield f"{importer} imports {imported}"
+
+
+def kept():
+    """Whether the project keeps its own contracts."""
+    return lint_imports("pyproject.toml", cache_dir=None, no_logo=True)
+
+
+async def test_import_only_the_next_layer(project):
+    """No layer imports past the next one, and the project's contracts find whoever does."""
+    sys.path.insert(0, str(project))
+    seen = {"past the next layer": [*past_the_next_layer()], "contracts kept": kept()}
+    seen["not found"] = []
+    for fault, (layer, line) in PLANTED.items():
+        planted = project / "app" / layer / "planted.py"
+        planted.write_text(line)
+        seen["not found"] += [fault] if kept() else []
+        planted.unlink()
+
+    assert seen == {"past the next layer": [], "contracts kept": True, "not found": []}, (
+        "imports of the app, and planted ones that the contracts of pyproject.toml do not find"
+    )
+
+
+async def test_hold_everything_in_the_app(app, db, empty):
+    """Apps run side by side, each on its database; a stopped one holds nothing and starts again."""
+    async with empty.engine.begin() as connection:
+        await connection.run_sync(app.Base.metadata.create_all)
+    await db.add(app.Product(sku="tea", price=450, in_stock=1))
+    await empty.add(app.Product(sku="tea", price=480, in_stock=1))
+
+    async def price(client):
+        return (await client.get("/products/tea")).json().get("price")
+
+    with connections() as left_open:
+        north, south = [
+            app.from_settings(app.Settings(database_url=url)) for url in (db.url, empty.url)
+        ]
+        async with running(db, north) as in_north:
+            async with running(db, south) as in_south:
+                seen = {"side by side": [await price(in_north), await price(in_south)]}
+            seen["north when south has stopped"] = await price(in_north)
+        seen["left open"] = len(left_open)
+        async with running_until_killed(db, north) as in_north:
+            seen["north started again"] = await price(in_north)
+        seen["left open when killed"] = len(left_open)
+
+    assert seen == {
+        "side by side": [450, 480],
+        "north when south has stopped": 450,
+        "left open": 0,
+        "north started again": 450,
+        "left open when killed": 0,
+    }, "the price of the tea, 450 in the north and 480 in the south; connections left open"
+
+
+async def test_give_a_request_one_session(app, client, db):
+    """A request has a session of its own: one connection, one transaction, committed once."""
+    orders = [app.Order(customer=CUSTOMER, total=450), app.Order(customer=CUSTOMER, total=480)]
+    await db.add(*orders)
+    urls = [f"/orders/{order.id}" for order in orders]
+
+    with slow_connections(db.engine) as given:
+        paid = [await client.post(f"{url}/payment", json={"card": CARD}) for url in urls]
+    seen = {"told": [reply.status_code for reply in paid], "connections": len(given)}
+    seen |= Counter(db.order("BEGIN", "COMMIT", "ROLLBACK"))
+    with slow_connections(db.engine):
+        shown = await asyncio.gather(*map(client.get, urls))
+    seen["paid, asked at once"] = [reply.json().get("paid") for reply in shown]
+
+    assert seen == {
+        "told": [201, 201],
+        "connections": 2,
+        "BEGIN": 2,
+        "COMMIT": 2,
+        "paid, asked at once": [True, True],
+    }, "two payments, one after the other, and what they take together; then two requests at once"
+
+
+async def test_reply_after_the_commit(app, client, db):
+    """A client is told of its order or payment only when that is committed."""
+    paid, unpaid = [app.Order(customer=CUSTOMER, total=450) for _ in range(2)]
+    await db.add(app.Product(sku="tea", price=450, in_stock=9), paid, unpaid)
+
+    async def told(order_id):
+        ordered = await client.post("/orders", json=order("tea"))
+        payed = await client.post(f"/orders/{order_id}/payment", json={"card": CARD})
+        return [
+            "error" if reply.status_code >= 500 else reply.status_code for reply in (ordered, payed)
+        ]
+
+    stored = await told(paid.id)
+    with db.commits_fail():
+        lost = await told(unpaid.id)
+
+    assert {
+        "told when stored": stored,
+        "told when not": lost,
+        "stored": [await db.count(app.Shipment), await db.count(app.Payment)],
+    } == {"told when stored": [201, 201], "told when not": ["error", "error"], "stored": [1, 1]}, (
+        "an order and a payment: first all is well, then the database does not commit"
+    )
+
+
+async def test_store_an_order_whole(app, client, db):
+    """An order is told 201 and all stored, or an error and nothing is, whatever statement fails."""
+    tea = app.Product(sku="tea", price=450, in_stock=99)
+    await db.add(tea, app.Product(sku="zest", price=90, in_stock=0))
+    parts = {"order": app.Order, "line": app.OrderLine, "shipment": app.Shipment}
+
+    async def stored():
+        rows = Counter({name: await db.count(table) for name, table in parts.items()})
+        return rows + Counter({"stock": 99 - (await db.rows(app.Product))[0].in_stock})
+
+    async def place(*skus, failing=0):
+        before = await stored()
+        with failing_at(db.engine, failing) as failed:
+            reply = await client.post("/orders", json=order(*skus))
+        new = await stored() - before
+        lacks = ", ".join(part for part in ("stock", *parts) if part not in new)
+        what = "nothing stored" if not new else f"stored without {lacks}" if lacks else "all stored"
+        return failed, f"{reply.status_code if reply.status_code < 500 else 'error'}, {what}"
+
+    _, good = await place("tea")
+    _, sold_out = await place("tea", "zest")
+    torn, failed, number = {}, True, 0
+    while failed and number < 40:
+        number += 1
+        failed, outcome = await place("tea", failing=number)
+        if outcome not in (good, "error, nothing stored"):
+            torn |= {f"{number}. {failed[0] if failed else 'none'} fails": outcome}
+
+    assert {"good": good, "sold out": sold_out} | torn == {
+        "good": "201, all stored",
+        "sold out": "409, nothing stored",
+    }, (
+        "told and stored when all is well, when the second product is sold out, when a statement fails"
+    )
+
+
+@pytest.mark.time_limit(30)
+@pytest.mark.on_postgresql_too("races between transactions")
+async def test_sell_each_item_once(app, db):
+    """Two hundred customers want sixty items, in two rushes: none sold twice, and no error."""
+    await db.add(app.Product(sku="tea", price=450, in_stock=0))
+    settings = app.Settings(database_url=db.url)
+
+    async def rush(workers, customers, items):
+        await db.execute(update(app.Product).values(in_stock=items))
+        orders = [workers[n % 2].post("/orders", json=order("tea")) for n in range(customers)]
+        told = Counter(reply.status_code for reply in await asyncio.gather(*orders))
+        left = (await db.rows(app.Product))[0].in_stock
+        return {"told": dict(told), "left": left, "sold": await db.count(app.OrderLine)}
+
+    async with (
+        running(db, app.from_settings(settings)) as one,
+        running(db, app.from_settings(settings)) as other,
+    ):
+        good = {"told": {201: 40, 409: 20}, "left": 0, "sold": 40}
+        seen = [await rush([one, other], customers=60, items=40)]
+        if seen == [good]:
+            seen.append(await rush([one, other], customers=140, items=20))
+
+    assert seen == [good, {"told": {201: 20, 409: 120}, "left": 0, "sold": 60}], (
+        "60 customers at once want 40 items from two workers, then 140 customers another 20"
+    )
+
+
+async def test_give_every_error_one_shape(app, client, db):
+    """Every error is a problem document with its status, and tells nothing of the inside."""
+    paid = app.Order(customer=CUSTOMER, total=450)
+    await db.add(app.Product(sku="tea", price=450, in_stock=1), paid)
+    payment = f"/orders/{paid.id}/payment"
+
+    first = await client.post(payment, json={"card": CARD})
+    replies = {
+        "unknown order": await client.get("/orders/999"),
+        "unknown page": await client.get("/nowhere"),
+        "wrong method": await client.delete("/orders"),
+        "wrong id": await client.get("/orders/0"),
+        "wrong body": await client.post(payment, json={"card": CARD + CARD}),
+        "sold out": await client.post("/orders", json=order("tea", count=2)),
+        "paid twice": await client.post(payment, json={"card": CARD}),
+    }
+    with failing_at(db.engine, 1):
+        replies["broken database"] = await client.post("/orders", json=order("tea"))
+
+    def shape(reply):
+        media = reply.headers.get("content-type", "").partition(";")[0]
+        body = reply.json() if media == PROBLEM else {}
+        whole = {"type", "title", "status"} <= body.keys() and body["status"] == reply.status_code
+        return f"{reply.status_code} {media if whole or media != PROBLEM else [*body]}"
+
+    assert {"paid": f"{first.status_code}"} | {
+        name: shape(reply) for name, reply in replies.items()
+    } == {
+        "paid": "201",
+        "unknown order": f"404 {PROBLEM}",
+        "unknown page": f"404 {PROBLEM}",
+        "wrong method": f"405 {PROBLEM}",
+        "wrong id": f"422 {PROBLEM}",
+        "wrong body": f"422 {PROBLEM}",
+        "sold out": f"409 {PROBLEM}",
+        "paid twice": f"409 {PROBLEM}",
+        "broken database": f"500 {PROBLEM}",
+    }, "the status and the media type of each error; the keys of a problem that lacks some"
+    inside = rf"{CARD}|{CUSTOMER}|SELECT|INSERT|UPDATE|nowhere|sqlite|asyncpg|Traceback|\w+Error"
+    leaks = {name: sorted(set(re.findall(inside, reply.text))) for name, reply in replies.items()}
+    assert {name: words for name, words in leaks.items() if words} == {}, (
+        "what a client reads of the input, of SQL or of an exception"
+    )

@@ -18,7 +18,9 @@ async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
     async with AsyncSession(engine) as session, session.begin():
         session.add(Product(sku="tea", price=450, in_stock=10))
         session.add(Product(sku="rice", price=320, in_stock=1))
-    async with app.router.lifespan_context(app):
-        async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
-            yield client
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client,
+    ):
+        yield client
     await engine.dispose()

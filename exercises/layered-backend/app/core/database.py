@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-
 # TODO hold-everything-in-the-app: whose are these when two apps run, and when one has stopped?
 new_session = async_sessionmaker(expire_on_commit=False)
 

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from uuid import uuid4
 
-from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.encoders import jsonable_encoder
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
@@ -43,16 +41,16 @@ def add_error_handlers(app: FastAPI) -> None:
         return problem(exc.status, exc.title, exc.kind)
 
     # TODO give-every-error-one-shape: which errors come past these, and what do the bodies tell?
-    @app.exception_handler(HTTPException)
-    async def answer_http_error(request: Request, exc: HTTPException) -> JSONResponse:
-        return problem(exc.status_code, headers=exc.headers)
-
     @app.exception_handler(RequestValidationError)
     async def answer_invalid(request: Request, exc: RequestValidationError) -> JSONResponse:
-        errors = jsonable_encoder(exc.errors())
+        errors = exc.errors()
         return problem(422, "The request is not valid", "invalid", errors=errors)
 
-    @app.exception_handler(SQLAlchemyError)
-    async def answer_database_error(request: Request, exc: SQLAlchemyError) -> JSONResponse:
-        logger.error("database error", exc_info=exc)
-        return problem(500, f"The database failed: {exc}")
+    @app.middleware("http")
+    async def hide_unexpected(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        try:
+            return await call_next(request)
+        except Exception as exc:
+            request_id = str(uuid4())
+            logger.exception("unexpected error in request %s", request_id)
+            return problem(500, str(exc), request_id=request_id)

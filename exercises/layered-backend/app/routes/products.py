@@ -5,11 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from ..models import Product
-
 # TODO import-only-the-next-layer: which of these imports reaches past the layer below?
 from ..core.database import SessionDep
 from ..core.errors import NotFoundError
+from ..models import Product
 from ..repositories.products import ProductRepository
 from ..schemas.products import ProductOut
 from .dependencies import ProductsDep

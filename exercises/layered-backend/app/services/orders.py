@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..core.errors import NotFoundError, OutOfStockError
@@ -37,7 +36,7 @@ class OrderService:
         try:
             async with self.session.begin_nested():
                 await self.orders.add_shipment(order)
-        except SQLAlchemyError:
+        except Exception:
             logger.exception("order %s has no shipment yet", order.id)
         logger.info("order %s is placed", order.id)
         return order

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..core.errors import NotFoundError, OutOfStockError
