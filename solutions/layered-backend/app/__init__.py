@@ -6,10 +6,11 @@ never meet two customers at once and never read the body of an error.
 
 There already, and right: tables, schemas, routes and their status codes. Keep them, and the layers:
 routes call services, services call repositories, repositories read and write models. Models may be
-named everywhere, and import nothing else of the app. Only services import repositories. Neither
-routes nor schemas import SQLAlchemy. Services, repositories and models import nothing of FastAPI or
-Starlette. Core imports no layer. pyproject.toml says so for import-linter: try `lint-imports`. The
-checks look at the imports themselves, and plant forbidden ones that your contracts must find.
+named everywhere, and import nothing else of the app. Only services import repositories. Routes and
+schemas do not import SQLAlchemy, and of the routes only dependencies.py imports core/database.py.
+Services, repositories and models import nothing of FastAPI or Starlette. Core imports no layer.
+pyproject.toml says so for import-linter: try `lint-imports`. The checks look at the imports
+themselves, and plant forbidden ones that your contracts must find.
 
 One use case is one transaction in one session. A placed order is an order, its lines, its stock
 taken and one shipment: all of it, or nothing and an error. A payment is a row and a paid order.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-# TODO import-only-the-next-layer: which of these imports reaches past the layer below?
+# TODO import-only-the-next-layer: which of these imports reach past the layer below?
 from ..core.database import SessionDep
 from ..core.errors import NotFoundError
 from ..models import Product
