@@ -34,8 +34,11 @@ SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """An engine with at most five connections; it connects when it is first used."""
-    return create_async_engine(url, pool_size=5, max_overflow=0, hide_parameters=True)
+    """An engine with at most five connections; on SQLite one waits 30 s for a lock."""
+    patience = {"timeout": 30} if url.startswith("sqlite") else {}
+    return create_async_engine(
+        url, pool_size=5, max_overflow=0, connect_args=patience, hide_parameters=True
+    )
 
 
 def prepare(engine: AsyncEngine) -> None:
