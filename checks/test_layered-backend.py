@@ -287,7 +287,6 @@ async def test_store_an_order_whole(app, client, db):
 
 
 @pytest.mark.time_limit(30)
-@pytest.mark.on_postgresql_too("races between transactions")
 async def test_sell_each_item_once(app, db):
     """Two hundred customers want sixty items, in two rushes: none sold twice, and no error."""
     await db.add(*(app.Product(sku=sku, price=450, in_stock=0) for sku in ("jam", "tea")))
