@@ -27,7 +27,7 @@ PAST = {
     "app.main": {"app.repositories"},
     "app.core": LAYERS | {"app.main"},
     "app.routes": {"app.main", "app.repositories", "sqlalchemy"},
-    "app.schemas": {"app.main", "app.routes", "app.services", "app.repositories", "sqlalchemy"},
+    "app.schemas": {"app.main", "app.repositories", "sqlalchemy"},
     "app.services": {"app.main", "app.routes"} | HTTP,
     "app.repositories": {"app.main", "app.routes", "app.services"} | HTTP,
     "app.models": {"app.main", "app.core"} | LAYERS - {"app.models"} | HTTP,
