@@ -141,7 +141,7 @@ async def test_keep_tasks_when_a_worker_dies(app, start, redis):
     client = await start(broker=shop, later=Later())
     early = (await client.post("/shipments?parcels=1")).json()
     dying = await worker(app, redis)
-    await client.post("/shipments?parcels=1")
+    await shop.find_task("ship").kiq(-1)
 
     taken = await take(dying)
 
@@ -151,14 +151,14 @@ async def test_keep_tasks_when_a_worker_dies(app, start, redis):
     await leave_idle(redis, timedelta(minutes=20))
     alive = await worker(app, redis)
     taken = []
-    for _ in range(2):
-        await client.post("/shipments?parcels=1")
+    for other in (-2, -3):
+        await shop.find_task("ship").kiq(other)
         taken.append(await take(alive))
 
     assert early not in taken, "given to a second worker after 20 minutes, when the first is at it"
 
     await leave_idle(redis, HOUR)
-    await client.post("/shipments?parcels=1")
+    await shop.find_task("ship").kiq(-4)
     taken = await take(alive)
 
     assert taken == early, "lost with the worker that had taken it an hour ago"
