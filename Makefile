@@ -7,7 +7,7 @@ TOPICS := $(notdir $(wildcard exercises/*))
 
 help:
 	@echo "make learn   set up, copy the exercises to work/, grade them, say what is next"
-	@echo "make prove   set up, prove every rule on SQLite and on PostgreSQL"
+	@echo "make prove   set up, prove every rule on SQLite, and on real servers"
 	@echo "make test    test the machinery"
 	@echo "make lint    ruff, mypy and the site, all strict"
 	@echo "make bench   how long grading and the proof take, as ratios to a floor"
@@ -32,7 +32,7 @@ learn: .venv/ready
 
 prove: .venv/ready
 	@$(BIN)/pytest checks/ --prove
-	@$(BIN)/pytest checks/ --prove --database=postgresql
+	@$(BIN)/pytest checks/ --prove --database=postgresql --redis=valkey
 
 test: .venv/ready
 	@$(BIN)/pytest tests/ -q

@@ -1,4 +1,4 @@
-"""The process that imports a program and runs checks on it.
+"""The process that imports programs and runs checks on them.
 
 Everything that decides is bound before the program's code is imported, and a check has passed only
 if its own last line was reached: patching pytest afterwards gains nothing.
@@ -21,7 +21,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from proven_backend import frames, sandbox
-from proven_backend.loading import load
+from proven_backend.loading import load, unload
 from proven_backend.programs import Program
 from proven_backend.story import Story, one_line
 from proven_backend.verdict import Verdict
@@ -32,9 +32,11 @@ SOLUTION = "solution"
 NO_TRACEBACK = "value"  # pytest's cheapest style: a long one of a failed request takes it 0.3 s
 APP = pytest.StashKey[ModuleType]()
 FOLDER = pytest.StashKey[Path]()
+SLOT = pytest.StashKey[int]()
 PROGRAM = pytest.StashKey[Program]()
 STORY = pytest.StashKey[Story]()
 REPORTS = pytest.StashKey[list[pytest.TestReport]]()
+Run = tuple[Program, list[pytest.Item], bool]
 CALL = pytest.StashKey[pytest.CallInfo[None]]()
 
 
@@ -45,10 +47,12 @@ def seconds(item: pytest.Item, limit: float) -> float:
 
 
 class Child:
-    """Runs checks on one program and sends each verdict to a pipe, as it is known."""
+    """Runs checks on programs and sends each verdict to a pipe, as it is known."""
 
-    def __init__(self, program: Program, config: pytest.Config, pipe: int, limit: float) -> None:
-        self.program, self.config, self.limit = program, config, limit
+    program: Program
+
+    def __init__(self, config: pytest.Config, pipe: int, limit: float) -> None:
+        self.config, self.limit = config, limit
         self.verdict = Verdict("")
         self.started = time.perf_counter()
         write, exit_now = os.write, os._exit
@@ -61,31 +65,44 @@ class Child:
         self.send = send
         self.exit: Callable[[int], NoReturn] = exit_now
 
-    def run(
-        self, items: list[pytest.Item], folder: Path, hidden: list[Path], until_green: bool
-    ) -> NoReturn:
-        """Imports the program and runs the items' checks on it; ends the process.
+    def run(self, runs: list[Run], folder: Path, hidden: list[Path] | None) -> NoReturn:
+        """Imports each program and runs its checks on it; ends the process.
 
-        With `until_green` it stops, after the first check, at the first that passes.
+        Unguarded where `hidden` is None.
         """
         if capture := self.config.pluginmanager.unregister(name="capturemanager"):
             capture.stop_global_capturing()
         self.printed = sandbox.silence()
-        os.chdir(folder)
         sys.dont_write_bytecode = True
         gc.disable()  # when something is collected must not decide a check
-        self.config.stash[FOLDER] = folder
-        self.config.stash[PROGRAM] = self.program
         if self.config.option.tbstyle == "auto":
             self.config.option.tbstyle = NO_TRACEBACK
-        sandbox.guard(folder, hidden)
+        places = [folder / str(number) for number in range(len(runs))]
+        if hidden is not None:
+            sandbox.guard(folder, hidden)
         signal.signal(signal.SIGALRM, self.hang)
+        for place, (program, items, until_green) in zip(places, runs, strict=True):
+            if place is not places[0]:
+                self.send(Verdict("", kind="next"))
+                unload()
+            place.mkdir()
+            os.chdir(place)
+            self.program = self.config.stash[PROGRAM] = program
+            self.config.stash[FOLDER] = place
+            self.config.stash[STORY] = Story(lambda: 0)
+            self.check(items, until_green)
+        self.exit(0)
+
+    def check(self, items: list[pytest.Item], until_green: bool) -> None:
+        """Imports the program and runs the items' checks on it.
+
+        With `until_green` it stops, after the first check, at the first that passes.
+        """
         if self.load():
             for number, item in enumerate(items):
                 self.grade(item)
                 if until_green and number and self.verdict.passed:
                     break
-        self.exit(0)
 
     def begin(self, check: str, limit: float) -> None:
         """Says which check starts, and starts its clock."""

@@ -1,4 +1,4 @@
-"""Runs jobs side by side, each program in a forked child; their verdicts come back over pipes.
+"""Runs jobs side by side in forked children; their verdicts come back over pipes.
 
 This process never imports code under grade.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from proven_backend.child import Child, seconds
+from proven_backend.child import SLOT, Child, seconds
 from proven_backend.programs import Program
 from proven_backend.verdict import Verdict
 
@@ -27,37 +27,59 @@ GRACE = 2.0
 class Job:
     """Checks to run on one program, and the verdicts so far, by the check's name.
 
-    With `until_green` the run ends, after the first check, at the first that passes. `fault` is the
-    one sentence that stands for the topic where the program could not be imported.
+    With `until_green` the run ends, after the first check, at the first that passes; that job's
+    times say which is likely to be the quickest. `real` checks start processes, which only our own
+    programs may. `fault` is the one sentence that stands for the
+    topic where the program could not be imported.
     """
 
     program: Program
     items: list[pytest.Item]
-    until_green: bool = False
+    until_green: "Job | None" = None
+    real: bool = False
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     fault: Verdict | None = None
 
+    def again(self) -> None:
+        """Forgets all verdicts."""
+        self.verdicts, self.fault = {}, None
+
     def left(self) -> list[pytest.Item]:
-        """The checks that still have no verdict."""
+        """The checks that still have no verdict, in the order in which they are to run."""
         if self.fault or (
             self.until_green and any(v.passed for v in list(self.verdicts.values())[1:])
         ):
             return []
-        return [item for item in self.items if item.name not in self.verdicts]
+        items = self.items
+        if self.until_green and (known := self.until_green.verdicts):
+            quickest = sorted(items[1:], key=lambda item: known.get(item.name, Verdict("")).seconds)
+            items = [items[0], *quickest]
+        return [item for item in items if item.name not in self.verdicts]
+
+
+Group = list[Job]
 
 
 @dataclass
 class _Running:
-    job: Job
+    group: Group
+    jobs: list[Job]
     pid: int
     pipe: int
     deadline: float
     folder: Path
+    slot: int
     buffer: bytes = b""
+    number: int = 0
     current: str | None = None
 
+    @property
+    def job(self) -> Job:
+        """The job that the child is at."""
+        return self.jobs[self.number]
 
-def _cores() -> int:
+
+def cores() -> int:
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -65,49 +87,63 @@ def _cores() -> int:
 
 
 class Children:
-    """Runs jobs, as many at once as there are cores at hand."""
+    """Runs groups of jobs, a few at once; each in a `slot`, by number, that no other has then.
 
-    def __init__(self, config: pytest.Config, hidden: list[Path], limit: float) -> None:
-        self.config, self.hidden, self.limit = config, hidden, limit
+    The jobs of a group share a child, one after the other: half the time of a short job is that of
+    a fresh process (its pages are copied as they are touched).
+    """
+
+    def __init__(self, config: pytest.Config, hidden: list[Path], limit: float, slots: int) -> None:
+        self.config, self.hidden, self.limit, self.slots = config, hidden, limit, slots
         memory = Path("/dev/shm")
         parent = memory if os.access(memory, os.W_OK) else None
         self.root = Path(tempfile.mkdtemp(prefix="proven-", dir=parent))
         self.selector = selectors.DefaultSelector()
+        self.waiting: list[Group] = []
         self.running: dict[int, _Running] = {}
 
-    def run(self, jobs: list[Job]) -> Iterator[Job]:
-        """Yields each job when all its verdicts are there."""
-        waiting, cores = jobs[::-1], _cores()
+    def run(self, groups: list[Group]) -> Iterator[Group]:
+        """Yields each group when all its verdicts are there."""
+        self.waiting = groups[::-1]
         try:
-            while waiting or self.running:
-                while waiting and len(self.running) < cores:
-                    self.start(waiting.pop())
+            while self.waiting or self.running:
+                while self.waiting and len(self.running) < self.slots:
+                    self.start(self.waiting.pop())
                 for running in self.wait():
-                    if running.job.left():
-                        waiting.append(running.job)
+                    if any(job.left() for job in running.group):
+                        self.waiting.append(running.group)
                     else:
-                        yield running.job
+                        yield running.group
         finally:
             for running in list(self.running.values()):
                 self.finish(running)
             shutil.rmtree(self.root, ignore_errors=True)
 
-    def start(self, job: Job) -> None:
-        """Forks a child for what the job has left to do."""
+    def start(self, group: Group) -> None:
+        """Forks a child for what the group has left to do."""
+        jobs = [job for job in group if job.left()]
+        slot = min(set(range(self.slots)) - {each.slot for each in self.running.values()})
         reader, writer = os.pipe()
         folder = Path(tempfile.mkdtemp(dir=self.root))
         pid = os.fork()
         if pid == 0:
             try:
                 os.setpgid(0, 0)
-                child = Child(job.program, self.config, writer, self.limit)
-                until_green = job.until_green and not job.verdicts
-                child.run(job.left(), folder, self.hidden, until_green)
+                self.config.stash[SLOT] = slot
+                child = Child(self.config, writer, self.limit)
+                child.run(
+                    [
+                        (job.program, job.left(), bool(job.until_green and not job.verdicts))
+                        for job in jobs
+                    ],
+                    folder,
+                    None if any(job.real for job in jobs) else self.hidden,
+                )
             finally:
                 os._exit(70)  # an error of our own must not unwind into a second pytest
         os.close(writer)
         os.set_blocking(reader, False)
-        running = _Running(job, pid, reader, self.patience(None), folder)
+        running = _Running(group, jobs, pid, reader, self.patience(None), folder, slot)
         self.running[reader] = running
         self.selector.register(reader, selectors.EVENT_READ, running)
 
@@ -150,7 +186,9 @@ class Children:
                 verdict = Verdict.parse(line)
             except (ValueError, TypeError):
                 continue
-            if verdict.kind == "started":
+            if verdict.kind == "next" and running.number + 1 < len(running.jobs):
+                running.number += 1
+            elif verdict.kind == "started":
                 running.current = verdict.check
             elif verdict.check == "":
                 running.job.fault = verdict

@@ -14,18 +14,20 @@ from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import MetaData
 
-from proven_backend.child import APP, FOLDER, PROGRAM, STORY
+from proven_backend.child import APP, FOLDER, PROGRAM, SLOT, STORY
 from proven_backend.database import Observer, on_postgresql, sqlite
 from proven_backend.loading import write
+from proven_backend.processes import Process
 from proven_backend.story import Message, Receive, Send, Story
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 SERVER_URL = pytest.StashKey[str]()
-REDIS_URL = pytest.StashKey[str]()
+REDIS_URLS = pytest.StashKey[list[str]]()  # one for each slot
 Serve = Callable[[FastAPI], Awaitable[AsyncClient]]
 Start = Callable[..., Awaitable[AsyncClient]]
+Launch = Callable[..., Awaitable[Process]]
 
 
 @pytest.fixture
@@ -69,7 +71,8 @@ async def redis(pytestconfig: pytest.Config) -> "AsyncIterator[Redis]":
     from fakeredis import FakeAsyncRedis, FakeServer  # here: few checks need them
     from redis.asyncio import Redis
 
-    url, fake = pytestconfig.stash.get(REDIS_URL, None), FakeServer()
+    urls, fake = pytestconfig.stash.get(REDIS_URLS, []), FakeServer()
+    url = urls[pytestconfig.stash[SLOT]] if urls else ""
     opened: list[Redis] = []
 
     def another() -> Redis:
@@ -102,6 +105,25 @@ def project(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Ite
     for name in set(sys.modules) - known:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}/"):
             del sys.modules[name]
+
+
+@pytest.fixture
+async def launch(project: Path) -> AsyncIterator[Launch]:
+    """``worker = await launch("taskiq", "worker", "app:broker", URL=…)``: a real process.
+
+    A command of this Python's environment, run in the program's folder with these variables; it
+    ends with the check, with all that it started. No sandbox holds it: for the proof alone.
+    """
+    launched: list[Process] = []
+
+    async def launch(command: str, *arguments: str, **variables: str) -> Process:
+        log = project / f"{command}-{len(launched)}.log"
+        launched.append(await Process.start(command, arguments, variables, log))
+        return launched[-1]
+
+    yield launch
+    for process in launched:
+        await process.kill()
 
 
 @pytest.fixture

@@ -58,6 +58,13 @@ def load(program: Program) -> ModuleType:
     return importlib.import_module(f"{PACKAGE}.app")
 
 
+def unload() -> None:
+    """Forgets the program that was loaded."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Memory)]
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+
+
 def write(program: Program, folder: Path) -> None:
     """Writes the program's files to an empty folder, for tools that read files."""
     for name, text in program.sources.items():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TODO = re.compile(r"^\s*# TODO ([a-z0-9-]+): (.+)$")
 FRONTMATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-TITLE = re.compile(r'title="(wrong|right|also right)(?: on (PostgreSQL|SQLite))?"')
+TITLE = re.compile(r'title="(wrong|right|also right)(?: on (PostgreSQL|SQLite|Valkey))?"')
 
 
 class PackError(Exception):
@@ -26,10 +26,10 @@ class PackError(Exception):
 
 @dataclass(frozen=True)
 class Snippet:
-    """The code of one fence, and the only database that can judge it (None: any)."""
+    """The code of one fence, and the only server that can judge it (None: any database)."""
 
     kind: str
-    database: str | None
+    server: str | None
     code: str
     where: str
 
@@ -99,6 +99,10 @@ class Pack:
     def checks(self, topic: str) -> Path:
         """Where the topic's checks stand."""
         return self.root / "checks" / f"test_{topic}.py"
+
+    def real_checks(self, topic: str) -> Path:
+        """Where checks stand that start real processes, if there are any."""
+        return self.root / "checks" / f"real_{topic}.py"
 
     def rules(self, topic: str) -> list[Rule]:
         """The topic's rules in the order in which they are learned.

@@ -4,6 +4,7 @@ Named in pyproject.toml's ``addopts``, so that its options are known before any 
 """
 
 import asyncio
+import importlib
 import os
 import shlex
 from collections import Counter, defaultdict
@@ -13,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from proven_backend import message, postgresql, proof, warm
+from proven_backend import message, postgresql, proof, valkey, warm
 from proven_backend.child import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401
-from proven_backend.children import Children, Job
+from proven_backend.children import Children, Job, cores
 from proven_backend.fixtures import (  # noqa: F401 - fixtures
+    REDIS_URLS,
     SERVER_URL,
     app,
     client,
     db,
     empty,
+    launch,
     project,
     redis,
     serve,
@@ -37,11 +40,17 @@ LAID_OUT = "name a folder laid out like exercises/"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--target, --prove, --database, --time-limit."""
+    """--target, --prove, --database, --redis, --time-limit."""
     group = parser.getgroup("proven backend")
     group.addoption("--target", metavar="DIR", help="grade a folder laid out like exercises/")
     group.addoption("--prove", action="store_true", help="prove the checks and the pack itself")
     group.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    group.addoption(
+        "--redis",
+        metavar="SERVER",
+        help="with --prove: a real server, and real processes: 'valkey' (from a wheel) or the URL "
+        "of an empty one",
+    )
     group.addoption(
         "--time-limit", type=float, default=10.0, metavar="SECONDS", help="for one check (10)"
     )
@@ -62,7 +71,18 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError("--prove proves the pack itself: leave --target out")
         if fault := target_fault(config.option.target, config.invocation_params.dir):
             raise pytest.UsageError(f"--target={config.option.target} {fault}: {LAID_OUT}")
+    if config.option.redis is not None and not config.option.prove:
+        raise pytest.UsageError(
+            "--redis starts processes of the code that is run, which no sandbox holds: it proves "
+            "the pack itself, so add --prove"
+        )
     config.pluginmanager.register(Grading(config), "proven-grading")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out the checks that start real processes, unless a real server is asked for."""
+    real = collection_path.name.startswith("real_") and collection_path.parent.name == "checks"
+    return True if real and not config.option.redis else None
 
 
 def target_fault(target: str, current: Path) -> str:
@@ -147,16 +167,21 @@ class Grading:
             return None
         self.claims = [item for item in session.items if isinstance(item, proof.Claim)]
         jobs = self.jobs(session.items)
-        if jobs:
-            self.prepare()
         hidden = [self.pack.root / "solutions", self.pack.root / "skills"]
-        children = Children(self.config, hidden, self.config.option.time_limit)
+        alone = self.config.option.redis not in {None, "valkey"}  # all share somebody's server
+        slots = 1 if alone else cores()
+        if jobs:
+            self.prepare(slots, [item for job in jobs.values() for item in job.items])
+        children = Children(self.config, hidden, self.config.option.time_limit, slots)
+        groups = proof.groups(self.claims) or [[job] for job in dict.fromkeys(jobs.values())]
         ended = {None, *(job for job in jobs.values() if not job.left())}
         pending = session.items[::-1]
-        for job in chain(
-            [None], children.run([j for j in dict.fromkeys(jobs.values()) if j.left()])
-        ):
-            ended.add(job)
+        for group in chain([[]], children.run([g for g in groups if any(j.left() for j in g)])):
+            doubted = proof.doubted(self.claims, group)
+            for job in doubted:
+                job.again()
+                children.waiting.append([job])
+            ended.update(job for job in group if job not in doubted)
             while pending and jobs.get(pending[-1]) in ended:
                 item = pending.pop()
                 self.report(item, jobs.get(item))
@@ -166,14 +191,26 @@ class Grading:
                     raise session.Interrupted(session.shouldstop)
         return True
 
-    def prepare(self) -> None:
-        """Loads what every child needs once, and starts the server where one is asked for."""
+    def prepare(self, slots: int, items: list[pytest.Item]) -> None:
+        """Loads what every child needs once, and starts the servers that are asked for."""
         asyncio.run(warm.run())
-        if self.database == "postgresql":
-            try:
+        for topic in {topic_of(item) for item in items}:
+            with suppress(PackError):
+                warm.load(original(self.pack, "exercises", topic).sources)
+        if any("redis" in getattr(item, "fixturenames", ()) for item in items):
+            importlib.import_module("fakeredis")
+        url = self.config.option.redis
+        try:
+            if self.database == "postgresql":
                 self.config.stash[SERVER_URL] = postgresql.start()
-            except RuntimeError as error:
-                raise pytest.UsageError(str(error)) from None
+            if url == "valkey":
+                self.config.stash[REDIS_URLS] = [valkey.start() for _ in range(slots)]
+            elif url:
+                if not valkey.empty(url):
+                    raise RuntimeError(f"--redis={url} is not empty, and checks empty it")
+                self.config.stash[REDIS_URLS] = [url]
+        except RuntimeError as error:
+            raise pytest.UsageError(str(error)) from None
 
     def jobs(self, items: list[pytest.Item]) -> dict[pytest.Item, Job]:
         """What has to run for each item: its claim's job, or its topic's submission."""
@@ -256,7 +293,13 @@ class Grading:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """A proof of zero items is a failure, unless a part was asked for by name."""
         if self.config.option.prove and not self.config.option.keyword:
-            self.nothing = proof.nothing_proven(self.claims, self.database)
+            proven = {claim.job.program.topic for claim in self.claims if claim.job}
+            self.nothing = proof.nothing_proven(
+                self.claims,
+                self.database,
+                redis=bool(self.config.option.redis),
+                whole=proven >= set(self.pack.topics()),
+            )
             if self.nothing:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -314,7 +357,7 @@ class Grading:
 
 def topic_of(item: pytest.Item) -> str:
     """The topic of a check, by the name of its file."""
-    return item.path.stem.removeprefix("test_")
+    return item.path.stem.removeprefix("test_").removeprefix("real_")
 
 
 def rule_of(item: pytest.Item) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proven_backend import programs
-from proven_backend.children import Job
+from proven_backend.children import Group, Job
 from proven_backend.message import state
 from proven_backend.pack import Pack, PackError, Rule
 from proven_backend.packtests import PACK_TESTS
@@ -23,11 +23,16 @@ TOO = "on_postgresql_too"  # races, locks, types and constraints: the databases 
 
 
 class Claim(pytest.Item):
-    """One claim of the proof: holds where `judge` finds no fault in what the job came to."""
+    """One claim of the proof: holds where `judge` finds no fault in what the job came to.
+
+    The jobs of claims that share `company` run in one child, `control` after them.
+    """
 
     kind: str
     job: Job | None
     judge: Callable[[], list[str]]
+    company: str
+    control: Job | None
     held = False
 
     def runtest(self) -> None:
@@ -56,19 +61,31 @@ def claims(
         by_file.setdefault(check.path, []).append(check)
     if database == "sqlite":
         for name, test in PACK_TESTS.items():
-            yield _claim(session, f"pack: {name}", "pack test", None, partial(list_of, test, pack))
+            yield _claim(session, f"pack: {name}", "pack test", partial(list_of, test, pack))
     for file, items in by_file.items():
         parent = items[0].parent
         assert parent is not None
-        topic = file.stem.removeprefix("test_")
+        real = file.stem.startswith("real_")
+        topic = file.stem.removeprefix("test_").removeprefix("real_")
         try:
-            made = list(_topic_claims(pack, topic, items, database))
+            about = _real_claims if real else _topic_claims
+            made = list(about(pack, topic, items, database))
         except (PackError, SyntaxError, OSError) as error:
             said = [str(error)]
-            yield _claim(parent, f"{topic}: can be read", "pack test", None, partial(list, said))
+            yield _claim(parent, f"{topic}: can be read", "pack test", partial(list, said))
             continue
+        controls: dict[str, Job] = {}
         for name, kind, job, judge in made:
-            yield _claim(parent, name, kind, job, partial(judge, job))
+            claim = _claim(parent, name, kind, partial(judge, job))
+            own = job.items[0]
+            claim.job, claim.company = (
+                job,
+                f"{topic} {own.name if job.until_green else judge is all_pass}",
+            )
+            if job.until_green:
+                solution = job.until_green.program
+                claim.control = controls.setdefault(own.name, Job(solution, [own]))
+            yield claim
 
 
 def list_of(test: Callable[[Pack], Iterator[str]], pack: Pack) -> list[str]:
@@ -79,12 +96,33 @@ def list_of(test: Callable[[Pack], Iterator[str]], pack: Pack) -> list[str]:
         return [str(fault)]
 
 
-def _claim(
-    parent: pytest.Collector, name: str, kind: str, job: Job | None, judge: Callable[[], list[str]]
-) -> Claim:
+def _claim(parent: pytest.Collector, name: str, kind: str, judge: Callable[[], list[str]]) -> Claim:
     claim: Claim = Claim.from_parent(parent, name=name)
-    claim.kind, claim.job, claim.judge = kind, job, judge
+    claim.kind, claim.judge = kind, judge
+    claim.job, claim.company, claim.control = None, "", None
     return claim
+
+
+def groups(claims: list[Claim]) -> list[Group]:
+    """The jobs of the claims, those together that share a child."""
+    made: dict[str, Group] = defaultdict(list)
+    for claim in claims:
+        if claim.job:
+            made[claim.company].append(claim.job)
+    for claim in claims:
+        if claim.control:
+            made[claim.company].append(claim.control)
+    return [list(dict.fromkeys(group)) for group in made.values()]
+
+
+def doubted(claims: list[Claim], group: Group) -> list[Job]:
+    """What must run once more, each job alone, before it is judged: what does not hold in company,
+    or all, where the control fails: then one of them left something behind."""
+    judges = {claim.job: claim.judge for claim in claims if claim.job in group}
+    if len(group) == 1:
+        return []
+    spoiled = any(all_pass(job) for job in group if job not in judges)
+    return [job for job in group if job in judges and (spoiled or judges[job]())]
 
 
 def _topic_claims(
@@ -95,19 +133,19 @@ def _topic_claims(
     by_name = {item.name: item for item in items}
     rules = [rule for rule in pack.rules(topic) if rule.check in by_name]
 
-    yield "solution", "solution", Job(solution, items), all_pass
+    solved = Job(solution, items)
+    yield "solution", "solution", solved, all_pass
     for rule in rules:
         own = by_name[rule.check]
         others = [item for item in items if item is not own]
         for snippet, program in programs.swaps(solution, rule, "wrong"):
-            judged = database == "sqlite" or any(own.iter_markers(TOO))
-            if snippet.database == NAMES[database] or (not snippet.database and judged):
-                job = Job(program, [own, *others], until_green=True)
+            redis = "redis" in getattr(own, "fixturenames", ())
+            judged = database == "sqlite" or redis or any(own.iter_markers(TOO))
+            if snippet.server == NAMES[database] or (not snippet.server and judged):
+                job = Job(program, [own, *others], until_green=solved)
                 yield program.name, "counter-example", job, partial(caught, rule, snippet.where)
         for snippet, program in programs.swaps(solution, rule, "also right"):
-            if snippet.database == NAMES[database] or (
-                not snippet.database and database == "sqlite"
-            ):
+            if snippet.server == NAMES[database] or (not snippet.server and database == "sqlite"):
                 yield program.name, "also right", Job(program, items), all_pass
     if database == "postgresql":
         return
@@ -122,10 +160,30 @@ def _topic_claims(
     ids = [rule.id for rule in pack.rules(topic)]
     learned = [rule.check for rule in rules]
     for number, rule in enumerate(rules, 1):
-        solved = ids[: ids.index(rule.id) + 1]
-        program = programs.step(stub, solution, solved)
-        walked = [by_name[name] for name in learned[: number + 1]]
-        yield f"step {number}: {rule.id}", "step", Job(program, walked), partial(walks, number)
+        program = programs.step(stub, solution, ids[: ids.index(rule.id) + 1])
+        name, walked = (
+            f"step {number}: {rule.id}",
+            [by_name[each] for each in learned[: number + 1]],
+        )
+        if program.sources == solution.sources:
+            yield name, "step", solved, all_pass
+        else:
+            yield name, "step", Job(program, walked), partial(walks, number)
+
+
+def _real_claims(
+    pack: Pack, topic: str, items: list[pytest.Item], database: str
+) -> Iterator[tuple[str, str, Job, Judge]]:
+    """With real processes: the solution passes, and what is wrong on Valkey is caught."""
+    solution = programs.original(pack, "solutions", topic)
+    by_name = {item.name: item for item in items}
+    for rule in pack.rules(topic):
+        if own := by_name.get(rule.check):
+            yield f"{rule.id} solution", REAL, Job(solution, [own], real=True), all_pass
+            for snippet, program in programs.swaps(solution, rule, "wrong"):
+                if snippet.server == VALKEY:
+                    job = Job(program, [own], real=True)
+                    yield f"{program.name}", REAL, job, partial(caught, rule, snippet.where)
 
 
 def _verdicts(job: Job) -> list[tuple[str, Verdict]]:
@@ -191,7 +249,7 @@ def caught(rule: Rule, where: str, job: Job) -> list[str]:
         return [f"{where}: this wrong has an error of its own: {verdict.errors[0]}"]
     if verdict.kind != "assertion":
         return [f"{where}: {rule.check} fails, but not by assertion: {_said(verdict)}"]
-    if not any(other.passed for other in others):
+    if others and not any(other.passed for other in others):
         return [f"{where}: this wrong breaks every check of the topic: make it break one rule"]
     return []
 
@@ -214,20 +272,26 @@ def walks(number: int, job: Job) -> list[str]:
     return faults
 
 
+REAL, VALKEY = "real", "Valkey"
 COUNTED = {
     "solution": "topics",
     "counter-example": "counter-examples caught",
     "also right": "also-rights passed",
     "step": "steps walked",
     "pack test": "pack tests",
+    REAL: "programs judged with real processes",
 }
-ON_POSTGRESQL = {"solution", "counter-example"}
 
 
-def nothing_proven(claims: list[Claim], database: str) -> list[str]:
-    """A sentence for each kind of claim that a whole proof lacks."""
+def nothing_proven(claims: list[Claim], database: str, *, redis: bool, whole: bool) -> list[str]:
+    """A sentence for each kind of claim that a proof lacks.
+
+    A topic may have nothing to prove on PostgreSQL or with real processes; the `whole` pack has.
+    """
     made = {claim.kind for claim in claims}
-    wanted = COUNTED.keys() if database == "sqlite" else ON_POSTGRESQL
+    wanted = COUNTED.keys() - {REAL} if database == "sqlite" else {"solution"}
+    if whole:
+        wanted |= {"counter-example"} | ({REAL} if redis else set())
     return [f"nothing was proven: 0 {COUNTED[kind]}" for kind in COUNTED if kind in wanted - made]
 
 

@@ -54,7 +54,7 @@ def mypy(project: Path, *names: str) -> list[Finding]:
     before = Path.cwd()
     os.chdir(project)
     try:
-        said, wrong, status = api.run([*MYPY, "--cache-dir", f"{project.parent}/mypy", *names])
+        said, wrong, status = api.run([*MYPY, "--cache-dir", f"{project.parents[1]}/mypy", *names])
     finally:
         os.chdir(before)
     if wrong or status > 1:
