@@ -22,7 +22,8 @@ minute apart, and only one when the carrier refuses it (`RefusedError`). "sweep"
 `create_app(engine, *, broker, later, ...)` takes the world outside as keywords:
 `broker`              sends tasks: what `create_broker(url)` gives, one of taskiq_redis
 `later`               a ScheduleSource: keeps tasks until their time has come
-`carrier(reference)`  buys a label, slow; gives its number; two calls are two labels
+`carrier(reference)`  buys a label, slow; gives its number; "7-2" is the second parcel of shipment
+                      7; two calls are two labels
 `clock()`             the time, aware
 `add_tasks` and `create_scheduler(broker, later)` serve the worker and the scheduler the same way.
 """

@@ -18,7 +18,7 @@ def keep_results(url: str) -> AsyncResultBackend[int]:
 
 def create_broker(url: str, *, longest: timedelta = LONGEST) -> AsyncBroker:
     """A broker on the Redis at `url`; no task takes longer than `longest`."""
-    # TODO keep-tasks-when-a-worker-dies: when does another worker get a task, and which are left?
+    # TODO keep-tasks-when-a-worker-dies: when does another worker get a task, and what stays?
     broker = RedisStreamBroker(url)
     return broker.with_result_backend(keep_results(url))
 
