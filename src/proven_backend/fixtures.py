@@ -1,6 +1,8 @@
 """The fixtures of the checks: ``app``, ``db``, ``client`` and what else they ask for by name."""
 
 import importlib
+import itertools
+import json
 import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -11,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import FastAPI
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient, AsyncHTTPTransport
 from sqlalchemy import MetaData
 
 from proven_backend.child import APP, FOLDER, PROGRAM, SLOT, STORY
 from proven_backend.database import Observer, on_postgresql, sqlite
 from proven_backend.loading import write
-from proven_backend.processes import Process
+from proven_backend.processes import Process, until
 from proven_backend.story import Message, Receive, Send, Story
 
 if TYPE_CHECKING:
@@ -25,6 +27,21 @@ if TYPE_CHECKING:
 
 SERVER_URL = pytest.StashKey[str]()
 REDIS_URLS = pytest.StashKey[list[str]]()  # one for each slot
+WEB = """
+import json
+from os import environ
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from app import create_app
+
+
+def web():
+    engine = create_async_engine(environ["DATABASE_URL"])
+    redis = Redis.from_url(environ["REDIS_URL"])
+    return create_app(engine, redis=redis, **json.loads(environ["SEAMS"]))
+"""
 Serve = Callable[[FastAPI], Awaitable[AsyncClient]]
 Start = Callable[..., Awaitable[AsyncClient]]
 Launch = Callable[..., Awaitable[Process]]
@@ -124,6 +141,32 @@ async def launch(project: Path) -> AsyncIterator[Launch]:
     yield launch
     for process in launched:
         await process.kill()
+
+
+@pytest.fixture
+async def web(db: Observer, redis: "Redis", project: Path, launch: Launch) -> AsyncIterator[Start]:
+    """``client = await web(limit=3)``: a client of a web process of its own, behind uvicorn.
+
+    It serves ``create_app(engine, redis=…, limit=3)``, with an engine and a Redis of its own making
+    on the databases of this check.
+    """
+    (project / "proven_web.py").write_text(WEB)
+    numbers = itertools.count()
+    async with AsyncExitStack() as stack:
+
+        async def web(**seams: Any) -> AsyncClient:
+            socket = f"web-{next(numbers)}"  # relative: the path of a socket has to be short
+            process = await launch(
+                *("uvicorn", "--factory", "proven_web:web", "--uds", socket),
+                DATABASE_URL=db.url,
+                REDIS_URL=vars(redis)["url"],
+                SEAMS=json.dumps(seams),
+            )
+            await until(lambda: process.says("Uvicorn running"))
+            client = AsyncClient(transport=AsyncHTTPTransport(uds=socket), base_url="http://shop")
+            return await stack.enter_async_context(client)
+
+        yield web
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TODO = re.compile(r"^\s*# TODO ([a-z0-9-]+): (.+)$")
 FRONTMATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-TITLE = re.compile(r'title="(wrong|right|also right)(?: on (PostgreSQL|SQLite|Valkey))?"')
+TITLE = re.compile(r'title="(wrong|right|also right)(?: on (PostgreSQL|SQLite|Valkey)( too)?)?"')
 
 
 class PackError(Exception):
@@ -26,10 +26,14 @@ class PackError(Exception):
 
 @dataclass(frozen=True)
 class Snippet:
-    """The code of one fence, and the only server that can judge it (None: any database)."""
+    """The code of one fence, and the only server that can judge it (None: any database).
+
+    `real` is for the checks with real processes: it says "on Valkey", or "on Valkey too".
+    """
 
     kind: str
     server: str | None
+    real: bool
     code: str
     where: str
 
@@ -180,7 +184,8 @@ def _add_fence(rule: Rule | None, token: "Token", where: str) -> None:
         return
     if rule is None:
         raise PackError(f"{where}: {title[0]} stands under no rule: put it under its H3")
-    snippet = Snippet(title[1], title[2], token.content, where)
+    server = None if title[3] else title[2]
+    snippet = Snippet(title[1], server, title[2] == "Valkey", token.content, where)
     last = rule.pairs[-1] if rule.pairs else None
     if snippet.kind == "wrong":
         if last is None or last.right:

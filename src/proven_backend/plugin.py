@@ -30,6 +30,7 @@ from proven_backend.fixtures import (  # noqa: F401 - fixtures
     serve,
     server,
     start,
+    web,
 )
 from proven_backend.pack import Pack, PackError
 from proven_backend.programs import Program, original, read

@@ -48,14 +48,15 @@ class Process:
         await self.process.wait()
         self.guardian.communicate()
 
-    async def terminate(self) -> int:
-        """Asks it to end (SIGTERM); returns its exit status once it has."""
+    def terminate(self) -> None:
+        """Asks it to end (SIGTERM)."""
         self.process.terminate()
-        return await self.process.wait()
 
-    def output(self) -> str:
-        """What it printed so far."""
-        return self.log.read_text()
+    async def says(self, words: str) -> bool:
+        """Whether it has printed these words; AssertionError with its output where it has ended."""
+        output = self.log.read_text()
+        assert self.process.returncode is None, f"the process ended: {output[-2000:]}"
+        return words in output
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:

@@ -181,7 +181,7 @@ def _real_claims(
         if own := by_name.get(rule.check):
             yield f"{rule.id} solution", REAL, Job(solution, [own], real=True), all_pass
             for snippet, program in programs.swaps(solution, rule, "wrong"):
-                if snippet.server == VALKEY:
+                if snippet.real:
                     job = Job(program, [own], real=True)
                     yield f"{program.name}", REAL, job, partial(caught, rule, snippet.where)
 
@@ -272,7 +272,7 @@ def walks(number: int, job: Job) -> list[str]:
     return faults
 
 
-REAL, VALKEY = "real", "Valkey"
+REAL = "real"
 COUNTED = {
     "solution": "topics",
     "counter-example": "counter-examples caught",

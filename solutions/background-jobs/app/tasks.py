@@ -1,0 +1,122 @@
+"""The tasks, and what they need of the world outside."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from taskiq import (
+    AsyncBroker,
+    AsyncTaskiqDecoratedTask,
+    ScheduleSource,
+    SmartRetryMiddleware,
+    TaskiqEvents,
+    TaskiqState,
+)
+
+from .models import Label, Shipment
+from .queue import LONGEST
+
+Carrier = Callable[[str], Awaitable[str]]
+
+
+class CarrierDownError(Exception):
+    """The carrier does not answer; it may in a minute."""
+
+
+class RefusedError(Exception):
+    """The carrier does not take this parcel, whenever it is asked."""
+
+
+async def free_label(reference: str) -> str:
+    """A label of no carrier."""
+    return f"free label {reference}"
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+def add_tasks(
+    broker: AsyncBroker,
+    engine: AsyncEngine,
+    *,
+    later: ScheduleSource,
+    carrier: Carrier = free_label,
+    clock: Callable[[], datetime] = utc_now,
+    longest: timedelta = LONGEST,
+) -> AsyncTaskiqDecoratedTask[[int], Coroutine[Any, Any, int]]:
+    """Gives the broker its tasks; returns "ship", which gives the number of labels bought."""
+    sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    async def claim(shipment_id: int) -> Shipment | None:
+        """The shipment, from now on ours alone; None where it is done or somebody's."""
+        now = clock()
+        free = or_(Shipment.claimed_at.is_(None), Shipment.claimed_at < now - longest)
+        async with sessions.begin() as session:
+            return await session.scalar(
+                update(Shipment)
+                .where(Shipment.id == shipment_id, Shipment.status != "done", free)
+                .values(status="running", claimed_at=now)
+                .returning(Shipment)
+            )
+
+    async def leave(shipment_id: int, status: str) -> None:
+        """The shipment, no longer ours."""
+        async with sessions.begin() as session:
+            shipment = await session.get_one(Shipment, shipment_id)
+            shipment.status, shipment.claimed_at = status, None
+
+    async def note(session: AsyncSession, shipment: Shipment, count: int, number: str) -> None:
+        """Notes a label that was bought, the `count`th of its shipment."""
+        session.add(Label(shipment_id=shipment.id, number=number))
+        stored = update(Shipment).where(Shipment.id == shipment.id)
+        await session.execute(stored.values(labelled=count))
+
+    async def buy_labels(shipment: Shipment) -> int:
+        """Buys the labels that are missing; how many."""
+        missing = range(shipment.labelled + 1, shipment.parcels + 1)
+        for count in missing:
+            number = await carrier(f"{shipment.id}-{count}")
+            async with sessions.begin() as session:
+                await note(session, shipment, count, number)
+        return len(missing)
+
+    broker.add_middlewares(
+        SmartRetryMiddleware(
+            types_of_exceptions=[CarrierDownError], default_delay=60, schedule_source=later
+        )
+    )
+
+    @broker.task("ship", retry_on_error=True, max_retries=3)
+    async def ship(shipment_id: int) -> int:
+        shipment = await claim(shipment_id)
+        if shipment is None:
+            return 0
+        try:
+            bought = await buy_labels(shipment)
+        except Exception:
+            await leave(shipment_id, "failed")
+            raise
+        await leave(shipment_id, "done")
+        return bought
+
+    async def find_lost() -> list[int]:
+        """The shipments that no worker has begun, or ended, in the time that one takes."""
+        since = func.coalesce(Shipment.claimed_at, Shipment.asked_at)
+        stale = Shipment.status.in_(("waiting", "running")), since < clock() - longest
+        async with sessions() as session:
+            return list(await session.scalars(select(Shipment.id).where(*stale).limit(100)))
+
+    @broker.task("sweep", schedule=[{"cron": "* * * * *"}])
+    async def sweep() -> None:
+        for shipment_id in await find_lost():
+            await ship.kiq(shipment_id)
+
+    @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
+    async def close_connections(_: TaskiqState) -> None:
+        await engine.dispose()
+
+    return ship
