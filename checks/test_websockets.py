@@ -1,0 +1,244 @@
+"""The checks of websockets: who may open a page's socket, who hears what, what is left of it."""
+
+from contextlib import contextmanager
+
+from sqlalchemy import event, select
+from sqlalchemy.util import await_only
+
+OUR_PAGE = "https://shop.example"
+
+
+def token(name):
+    return f"not-a-real-token-of-{name}-0123456789abcdef"
+
+
+def page_of(name, origin=OUR_PAGE):
+    """What the browser of a customer sends when a page opens a socket."""
+    return {"headers": {"origin": origin}, "cookies": {"session": token(name)}}
+
+
+async def place(app, db, *members):
+    """The address of a new order's socket; its members are logged in."""
+    order = app.Order(progress=40)
+    await db.add(order)
+    for name in members:
+        if not await db.rows(select(app.Login).where(app.Login.customer == name)):
+            await db.add(app.Login(digest=app.digest(token(name)), customer=name))
+        await db.add(app.Member(order_id=order.id, customer=name))
+    return f"/orders/{order.id}/live"
+
+
+async def answer(connecting):
+    """What a page was told that tried to open a socket; it hangs up again."""
+    peer = await connecting
+    await peer.hang_up()
+    return {101: "let in", 401: "refused", 403: "refused", 404: "refused"}.get(
+        peer.status, f"answered {peer.status}"
+    )
+
+
+async def enter(connecting):
+    """A page that was let in, after its first message."""
+    peer = await connecting
+    await peer.receive_json()
+    return peer
+
+
+async def watching(client, live):
+    """How many pages the app says are open."""
+    reply = await client.get(live.replace("live", "watchers"))
+    return reply.json() if reply.status_code == 200 else f"told {reply.status_code}"
+
+
+async def test_check_the_origin(app, client, connect, db):
+    """Only the shop's own pages may open a socket with a customer's cookie."""
+    live = await place(app, db, "ann")
+
+    answers = {
+        origin: await answer(connect(live, **page_of("ann", origin)))
+        for origin in (
+            OUR_PAGE,
+            "https://evil.example",
+            "https://shop.example.evil.example",
+            "https://evilshop.example",
+            "null",
+        )
+    }
+
+    assert answers == dict.fromkeys(answers, "refused") | {OUR_PAGE: "let in"}, (
+        "the cookie of ann came along with each of them"
+    )
+
+
+async def test_authenticate_before_accept(app, client, connect, db):
+    """Before the accept it is known who comes, by the cookie alone, and that it is a member."""
+    live = await place(app, db, "ann")
+    await place(app, db, "bob")
+    ours = {"origin": OUR_PAGE}
+
+    answers = {
+        "a member": await answer(connect(live, **page_of("ann"))),
+        "a member of another order": await answer(connect(live, **page_of("bob"))),
+        "somebody without a cookie": await answer(connect(live, headers=ours)),
+        "a token that is no login's": await answer(connect(live, **page_of("nobody"))),
+        "a member's token in the address": await answer(
+            connect(f"{live}?session={token('ann')}&token={token('ann')}", headers=ours)
+        ),
+    }
+
+    assert answers == dict.fromkeys(answers, "refused") | {"a member": "let in"}
+
+
+async def test_hold_no_session(app, client, connect, db):
+    """An open page keeps no database connection."""
+    live = await place(app, db, "ann")
+
+    page = await enter(connect(live, **page_of("ann")))
+
+    assert {"answered": page.status, "connections in use": db.checked_out()} == {
+        "answered": 101,
+        "connections in use": 0,
+    }, "the page is open and silent"
+
+
+async def test_track_connections_not_users(app, start, connect, redis, db):
+    """Each open page is told everything, whoever opened it, and at whichever process it is."""
+    here, there = await start(redis=redis), await start(redis=redis.another())
+    live = await place(app, db, "ann", "bob")
+    first = await enter(connect(live, to=here, **page_of("ann")))
+    second = await enter(connect(live, to=here, **page_of("ann")))
+    bob = await enter(connect(live, to=there, **page_of("bob")))
+
+    pages = {"two tabs of ann": await watching(here, live)}
+    await first.hang_up()
+    pages["one of them closed"] = await watching(here, live)
+
+    assert pages == {"two tabs of ann": 2, "one of them closed": 1}
+
+    bob.send_json({"note": "Hurry!"})
+    heard = {"bob": await bob.receive_json(), "ann": await second.receive_json()}
+
+    hurry = {"note": "Hurry!", "by": "bob"}
+    assert heard == {"bob": hurry, "ann": hurry}
+
+
+async def test_always_clean_up(app, start, connect, db):
+    """However a page's talk ends, the page is no longer counted among the open ones."""
+
+    async def screen(note):
+        raise RuntimeError("no words today")
+
+    async def its_browser_leaves(page):
+        await page.hang_up()
+
+    async def its_note_fails(page):
+        page.send_json({"note": "Hurry!"})
+        await page.hang_up()
+
+    async def the_server_stops(page):
+        page.task.cancel()
+        await page.closed()
+
+    client = await start(screen=screen)
+    live, seen = await place(app, db, "ann"), {}
+
+    for end in (its_browser_leaves, its_note_fails, the_server_stops):
+        page = await enter(connect(live, **page_of("ann")))
+        before = await watching(client, live)
+        await end(page)
+        seen[end.__name__] = f"{before} open, then {await watching(client, live)}"
+
+    assert seen == dict.fromkeys(seen, "1 open, then 0"), "pages that are gone are still counted"
+
+
+RUDE = (
+    "no JSON",
+    '{"note": ""}',
+    '{"note": "%s"}' % ("o" * 501),
+    '{"note": "It was me.", "by": "bob"}',
+    b"\xff",
+)
+
+
+async def test_shield_the_room_from_one_peer(app, start, connect, db):
+    """A page that is rude, lost or slow keeps nothing from the others, and is let go in the end."""
+    client = await start(backlog=2)
+    live = await place(app, db, "ann", "bob", "carl")
+    ann = await enter(connect(live, **page_of("ann")))
+    carl = await enter(connect(live, **page_of("carl")))
+
+    for message in RUDE:
+        ann.send(message)
+    refused = [list(await ann.receive_json()) for _ in RUDE]
+
+    assert refused == [["error"] for _ in RUDE], "what is no note is answered to its sender alone"
+
+    lost = await enter(connect(live, **page_of("bob")))
+    slow = await enter(connect(live, **page_of("bob")))
+    lost.vanish()
+    slow.stop_reading()
+    notes = [f"Hurry! {number}" for number in range(6)]
+    for note in notes:
+        ann.send_json({"note": note})
+    heard = {
+        name: [(await page.receive_json()).get("note") for _ in notes]
+        for name, page in {"ann": ann, "carl": carl}.items()
+    }
+
+    assert heard == {"ann": notes, "carl": notes}
+
+    await slow.closed()
+    left = await watching(client, live)
+
+    assert left == 2, "the pages of ann and carl are open, bob's are lost and six notes behind"
+
+
+@contextmanager
+def right_after_the_look(engine, change):
+    """Calls `change` once the app has read a progress, before the app gets what it read."""
+    waiting = [change]
+
+    def read(_connection, _cursor, statement, *_):
+        if waiting and statement.startswith("SELECT") and "progress" in statement:
+            await_only(waiting.pop()())
+
+    event.listen(engine.sync_engine, "after_cursor_execute", read)
+    yield
+    event.remove(engine.sync_engine, "after_cursor_execute", read)
+
+
+async def told(page):
+    """The last progress that a page heard of before a note that it sends now."""
+    page.send_json({"note": "Still there?"})
+    progress = "nothing"
+    while "note" not in (message := await page.receive_json()):
+        progress = message["progress"]
+    return progress
+
+
+async def test_send_the_present_state_first(app, client, connect, db):
+    """A page is told the stored progress as it comes in, and misses no change from then on."""
+    live = await place(app, db, "ann", "bob")
+
+    async def pack(progress):
+        return await client.put(live.replace("live", "progress"), json={"progress": progress})
+
+    ann = await connect(live, **page_of("ann"))
+    ann_told = await told(ann)
+
+    assert ann_told == 40, "the progress that a page was told that came in at 40"
+
+    with right_after_the_look(db.engine, lambda: pack(70)):
+        bob = await connect(live, **page_of("bob"))
+        bob_told = await told(bob)
+
+    assert bob_told == 70, "the last progress that a page was told that came in as 40 became 70"
+
+    with db.commits_fail():
+        lost = await pack(100)
+    bob_told = await told(bob)
+
+    assert {"answered": lost.status_code, "told": bob_told} == {
+        "answered": 500,
+        "told": "nothing",
+    }, "this progress was not stored"
