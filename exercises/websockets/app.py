@@ -18,8 +18,8 @@ pages that are open at this process, are the warehouse's, behind a gate of its o
 `origins`       the origins of the shop's own pages
 `backlog`       how many messages may wait for one page; a page that is further behind is let go
 `screen(note)`  cleans a note of bad words: other people's code, slow, raises what it likes
-`redis`         with it several processes serve the shop, and a page may be at any of them: what is
-                published to `orders:{id}`, all of them tell their pages. Without it there is one.
+`redis`         with it several processes serve the shop, and a page may be at any of them: what one
+                publishes there, all of them tell their own pages. Without it there is one process.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ from fastapi import (
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -144,23 +144,32 @@ def create_app(
         for page in rooms.pages(order_id):
             await page.tell(message)
 
-    async def relay(heard: PubSub) -> None:
-        async for message in heard.listen():
-            if message["type"] == "pmessage":
-                _, _, order_id = message["channel"].decode().partition(":")
-                await tell(int(order_id), message["data"].decode())
+    async def relay(redis: Redis, ready: asyncio.Event) -> None:
+        while True:
+            try:
+                async with redis.pubsub() as heard:
+                    await heard.subscribe("orders")
+                    ready.set()
+                    async for message in heard.listen():
+                        if message["type"] == "message":
+                            await tell(*json.loads(message["data"]))
+            except RedisError:  # what was missed is told to the pages as they come back
+                for order_id in rooms.open:
+                    for page in rooms.pages(order_id):
+                        page.late.set()
+                await asyncio.sleep(1)
 
     @asynccontextmanager
     async def hear_the_others(app: FastAPI) -> AsyncIterator[None]:
         if redis is None:
             yield
             return
-        async with redis.pubsub() as heard:
-            await heard.psubscribe("orders:*")
-            relaying = asyncio.create_task(relay(heard))
-            yield
-            relaying.cancel()
-            await asyncio.wait([relaying])
+        ready = asyncio.Event()
+        relaying = asyncio.create_task(relay(redis, ready))
+        await ready.wait()
+        yield
+        relaying.cancel()
+        await asyncio.wait([relaying])
 
     async def announce(order_id: int, message: str) -> None:
         await tell(order_id, message)
