@@ -38,8 +38,7 @@ class Peer:
     """One connection to an app: what the app sent so far, and how it answered and closed.
 
     `status` is 101 once it is accepted, 403 or what else the app refused it with, 500 where the app
-    crashed or ended first. `code` is the app's close code, None while it is open. Without `reads` it
-    stops reading once it is accepted.
+    crashed or ended first. `code` is the app's close code, None while it is open.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class Peer:
         headers: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
         subprotocols: Sequence[str] = (),
-        reads: bool = True,
     ) -> None:
         given = {"host": "shop"} | {k.lower(): v for k, v in (headers or {}).items()}
         if cookies:
@@ -79,7 +77,7 @@ class Peer:
         self.code: int | None = None
         self.subprotocol: str | None = None
         self.received: list[str | bytes] = []
-        self._taken, self._gone, self._reads_at_first = 0, False, reads
+        self._taken, self._gone = 0, False
         self._reads = asyncio.Event()
         self._reads.set()
         self._inbox = asyncio.Queue[Message]()
@@ -133,10 +131,6 @@ class Peer:
         """From now on the app's sends to this peer wait."""
         self._reads.clear()
 
-    def read_on(self) -> None:
-        """Ends `stop_reading`."""
-        self._reads.set()
-
     def vanish(self) -> None:
         """The connection is lost: sends raise OSError, and the app has not been told yet."""
         self._gone = True
@@ -170,8 +164,6 @@ class Peer:
             raise RuntimeError(f"{kind} after websocket.close")
         if kind == "websocket.accept":
             self.status, self.subprotocol = UPGRADED, message.get("subprotocol")
-            if not self._reads_at_first:
-                self.stop_reading()
             self.story.tell("reply", f"< {self.status}")
         elif not self.status:  # websocket.close or websocket.http.response.start
             self.status = message.get("status", FORBIDDEN)
