@@ -109,7 +109,7 @@ async def test_hold_no_session(app, client, connect, db):
     }, "the page is open and silent"
 
 
-async def test_track_connections_not_users(app, start, connect, redis, db):
+async def test_track_connections_not_users(app, redis, start, connect, db):
     """Each open page is told everything, whoever opened it, and at whichever process it is."""
     here, there = await start(redis=redis), await start(redis=redis.another())
     live = await place(app, db, "ann", "bob")

@@ -169,7 +169,7 @@ def create_app(
         await ready.wait()
         yield
         relaying.cancel()
-        await asyncio.wait([relaying])
+        await asyncio.wait([relaying], timeout=5)
 
     async def announce(order_id: int, message: str) -> None:
         await tell(order_id, message)

@@ -194,7 +194,7 @@ def create_app(
         await ready.wait()
         yield
         relaying.cancel()
-        await asyncio.wait([relaying])
+        await asyncio.wait([relaying], timeout=5)
 
     async def announce(order_id: int, message: str) -> None:
         if redis is None:
