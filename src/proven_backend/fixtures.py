@@ -1,5 +1,6 @@
 """The fixtures of the checks: ``app``, ``db``, ``client`` and what else they ask for by name."""
 
+import asyncio
 import importlib
 import itertools
 import json
@@ -20,7 +21,8 @@ from proven_backend.child import APP, FOLDER, PROGRAM, SLOT, STORY
 from proven_backend.database import Observer, on_postgresql, sqlite
 from proven_backend.loading import write
 from proven_backend.processes import Process, until
-from proven_backend.story import Message, Receive, Send, Story
+from proven_backend.story import ASGIApp, Message, Receive, Send
+from proven_backend.websocket import Peer
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -45,6 +47,8 @@ def web():
 Serve = Callable[[FastAPI], Awaitable[AsyncClient]]
 Start = Callable[..., Awaitable[AsyncClient]]
 Launch = Callable[..., Awaitable[Process]]
+Connect = Callable[..., Awaitable[Peer]]
+SERVED = pytest.StashKey[dict[AsyncClient, ASGIApp]]()
 
 
 @pytest.fixture
@@ -172,10 +176,17 @@ async def web(db: Observer, redis: "Redis", project: Path, launch: Launch) -> As
 @pytest.fixture
 async def serve(pytestconfig: pytest.Config) -> AsyncIterator[Serve]:
     """``client = await serve(service)``: a client of any FastAPI app over ASGI."""
+    served = pytestconfig.stash[SERVED] = {}
     async with AsyncExitStack() as stack:
 
         async def serve(service: FastAPI) -> AsyncClient:
-            return await stack.enter_async_context(_client(service, pytestconfig.stash[STORY]))
+            app = await stack.enter_async_context(_running(service))
+            transport = ASGITransport(
+                pytestconfig.stash[STORY].wrap(app), raise_app_exceptions=False
+            )
+            client = AsyncClient(transport=transport, base_url="http://shop")
+            served[await stack.enter_async_context(client)] = app
+            return client
 
         yield serve
 
@@ -215,13 +226,32 @@ async def server(app: ModuleType, db: Observer) -> AsyncIterator[AsyncClient]:
         await uvicorn_server.shutdown()
 
 
+@pytest.fixture
+async def connect(serve: Serve, pytestconfig: pytest.Config) -> AsyncIterator[Connect]:
+    """``peer = await connect("/orders/1/live", headers={…}, cookies={…}, subprotocols=[…])``.
+
+    A WebSocket to the app that was started last, or to another one: ``to=client``.
+    """
+    peers = list[Peer]()
+
+    async def connect(path: str, to: AsyncClient | None = None, **options: Any) -> Peer:
+        served = pytestconfig.stash[SERVED]
+        app = served[to or list(served)[-1]]
+        peers.append(Peer(app, pytestconfig.stash[STORY], path, **options))
+        return await peers[-1].opened()
+
+    yield connect
+    for peer in peers:
+        peer.task.cancel()
+    await asyncio.gather(*(peer.task for peer in peers), return_exceptions=True)
+
+
 @asynccontextmanager
-async def _client(service: FastAPI, story: Story) -> AsyncIterator[AsyncClient]:
+async def _running(service: FastAPI) -> AsyncIterator[ASGIApp]:
+    """The app while its lifespan runs, with the lifespan's state."""
     async with service.router.lifespan_context(service) as state:
 
         async def with_state(scope: Message, receive: Receive, send: Send) -> None:
             await service({**scope, "state": dict(state or {})}, receive, send)
 
-        transport = ASGITransport(story.wrap(with_state), raise_app_exceptions=False)
-        async with AsyncClient(transport=transport, base_url="http://shop") as client:
-            yield client
+        yield with_state

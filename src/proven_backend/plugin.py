@@ -22,6 +22,7 @@ from proven_backend.fixtures import (  # noqa: F401 - fixtures
     SERVER_URL,
     app,
     client,
+    connect,
     db,
     empty,
     launch,

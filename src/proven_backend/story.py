@@ -52,6 +52,12 @@ class Story:
         self.tell("rival", f"another connection commits: {statement}")
         self.events += last
 
+    def crashed(self, error: Exception) -> None:
+        """Adds an exception that left the app."""
+        self.crashes.append(error)
+        place = frames.innermost(error.__traceback__)
+        self.tell("crash", f"crashed: {one_line(error)}{f' at {place}' if place else ''}")
+
     def order(self, *kinds: str) -> list[str]:
         """The kinds of the events so far, in order, of those kinds only."""
         return [event.kind for event in self.events if event.kind in kinds]
@@ -116,9 +122,7 @@ class Story:
             try:
                 await app(scope, receive, told)
             except Exception as error:
-                self.crashes.append(error)
-                place = frames.innermost(error.__traceback__)
-                self.tell("crash", f"crashed: {one_line(error)}{f' at {place}' if place else ''}")
+                self.crashed(error)
                 raise
 
         return recorded

@@ -37,5 +37,5 @@ def empty(url: str) -> bool:
     try:
         with redis.Redis.from_url(url) as client:
             return bool(client.dbsize() == 0)
-    except redis.RedisError as error:
+    except (redis.RedisError, ValueError) as error:
         raise RuntimeError(f"no Redis answers at {url}: {error}") from None

@@ -1,0 +1,254 @@
+"""The checks of websockets: who may open a page's socket, who hears what, what is left of it."""
+
+import asyncio
+from contextlib import contextmanager, suppress
+
+from sqlalchemy import event, select
+from sqlalchemy.util import await_only
+
+OUR_PAGE = "https://shop.example"
+
+
+def token(name):
+    return f"not-a-real-token-of-{name}-0123456789abcdef"
+
+
+def page_of(name, origin=OUR_PAGE):
+    """What the browser of a customer sends when a page opens a socket."""
+    return {"headers": {"origin": origin}, "cookies": {"session": token(name)}}
+
+
+async def place(app, db, *members):
+    """The address of a new order's socket; its members are logged in."""
+    order = app.Order(progress=40)
+    await db.add(order)
+    for name in members:
+        if not await db.rows(select(app.Login).where(app.Login.customer == name)):
+            await db.add(app.Login(digest=app.digest(token(name)), customer=name))
+        await db.add(app.Member(order_id=order.id, customer=name))
+    return f"/orders/{order.id}/live"
+
+
+async def answer(connecting):
+    """What a page was told that tried to open a socket; it hangs up again."""
+    peer = await connecting
+    await peer.hang_up()
+    return {101: "let in", 401: "refused", 403: "refused", 404: "refused"}.get(
+        peer.status, f"answered {peer.status}"
+    )
+
+
+async def enter(connecting):
+    """A page that was let in, after its first message."""
+    peer = await connecting
+    await peer.receive_json()
+    return peer
+
+
+async def next_of(page):
+    """The next message that a page gets; "nothing" where there is none."""
+    with suppress(AssertionError):
+        return await page.receive_json()
+    return "nothing"
+
+
+async def watching(client, live):
+    """How many pages the app says are open."""
+    reply = await client.get(live.replace("live", "watchers"))
+    return reply.json() if reply.status_code == 200 else f"told {reply.status_code}"
+
+
+async def test_check_the_origin(app, client, connect, db):
+    """Only the shop's own pages may open a socket with a customer's cookie."""
+    live = await place(app, db, "ann")
+
+    answers = {
+        origin: await answer(connect(live, **page_of("ann", origin)))
+        for origin in (
+            OUR_PAGE,
+            "https://evil.example",
+            "https://shop.example.evil.example",
+            "https://evilshop.example",
+            "null",
+        )
+    }
+
+    assert answers == dict.fromkeys(answers, "refused") | {OUR_PAGE: "let in"}, (
+        "the cookie of ann came along with each of them"
+    )
+
+
+async def test_authenticate_before_accept(app, client, connect, db):
+    """Before the accept it is known who comes, by the cookie alone, and that it is a member."""
+    live = await place(app, db, "ann")
+    await place(app, db, "bob")
+    ours = {"origin": OUR_PAGE}
+
+    answers = {
+        "a member": await answer(connect(live, **page_of("ann"))),
+        "a member of another order": await answer(connect(live, **page_of("bob"))),
+        "somebody without a cookie": await answer(connect(live, headers=ours)),
+        "a token that is no login's": await answer(connect(live, **page_of("nobody"))),
+        "a member's token in the address": await answer(
+            connect(f"{live}?session={token('ann')}&token={token('ann')}", headers=ours)
+        ),
+    }
+
+    assert answers == dict.fromkeys(answers, "refused") | {"a member": "let in"}
+
+
+async def test_hold_no_session(app, client, connect, db):
+    """An open page keeps no database connection."""
+    live = await place(app, db, "ann")
+
+    page = await enter(connect(live, **page_of("ann")))
+
+    assert {"answered": page.status, "connections in use": db.checked_out()} == {
+        "answered": 101,
+        "connections in use": 0,
+    }, "the page is open and silent"
+
+
+async def test_track_connections_not_users(app, redis, start, connect, db):
+    """Each open page is told everything, whoever opened it, and at whichever process it is."""
+    here, there = await start(redis=redis), await start(redis=redis.another())
+    live = await place(app, db, "ann", "bob")
+    first = await enter(connect(live, to=here, **page_of("ann")))
+    second = await enter(connect(live, to=here, **page_of("ann")))
+    bob = await enter(connect(live, to=there, **page_of("bob")))
+
+    pages = {"two tabs of ann": await watching(here, live)}
+    await first.hang_up()
+    pages["one of them closed"] = await watching(here, live)
+
+    assert pages == {"two tabs of ann": 2, "one of them closed": 1}
+
+    bob.send_json({"note": "Hurry!"})
+    heard = {"bob": await next_of(bob), "ann": await next_of(second)}
+
+    hurry = {"note": "Hurry!", "by": "bob"}
+    assert heard == {"bob": hurry, "ann": hurry}, "bob and ann are at two processes"
+
+
+async def test_always_clean_up(app, start, connect, db):
+    """However a page's talk ends, the page is no longer counted among the open ones."""
+
+    async def screen(note):
+        raise RuntimeError("no words today")
+
+    async def its_browser_leaves(page):
+        await page.hang_up()
+
+    async def its_note_fails(page):
+        page.send_json({"note": "Hurry!"})
+        await page.hang_up()
+
+    async def the_server_stops(page):
+        page.task.cancel()
+        await page.closed()
+
+    client = await start(screen=screen)
+    live, seen = await place(app, db, "ann"), {}
+    idle = len(asyncio.all_tasks())
+
+    for end in (its_browser_leaves, its_note_fails, the_server_stops):
+        page = await enter(connect(live, **page_of("ann")))
+        before = await watching(client, live)
+        await end(page)
+        after, tasks = await watching(client, live), len(asyncio.all_tasks()) - idle
+        seen[end.__name__] = f"{before} open, then {after} and {tasks} tasks more"
+
+    assert seen == dict.fromkeys(seen, "1 open, then 0 and 0 tasks more"), (
+        "pages that are gone, and tasks that still run for them"
+    )
+
+
+RUDE = (
+    "no JSON",
+    '{"note": ""}',
+    '{"note": "%s"}' % ("o" * 501),
+    '{"note": "It was me.", "by": "bob"}',
+    b"\xff",
+)
+NOTES = [f"Hurry! {number}" for number in range(6)]
+
+
+async def notes_of(page):
+    """What a page gets up to the last of the notes, or until nothing more comes."""
+    got = []
+    while got[-1:] != NOTES[-1:] and (message := await next_of(page)) != "nothing":
+        got.append(message.get("note", "an error"))
+    return got
+
+
+async def end_of(page):
+    """Waits until the app lets go of a page, as long as that may take."""
+    with suppress(AssertionError):
+        await page.closed()
+
+
+async def test_shield_the_room_from_one_peer(app, start, connect, db):
+    """A page that is rude, lost or slow keeps nothing from the others, and is let go in the end."""
+    client = await start(backlog=2)
+    live = await place(app, db, "ann", "bob", "carl")
+    ann = await enter(connect(live, **page_of("ann")))
+    carl = await enter(connect(live, **page_of("carl")))
+
+    lost = await enter(connect(live, **page_of("bob")))
+    slow = await enter(connect(live, **page_of("bob")))
+    lost.vanish()
+    slow.stop_reading()
+
+    for message in RUDE:
+        ann.send(message)
+    for note in NOTES:
+        ann.send_json({"note": note})
+    of_ann, of_carl, _ = await asyncio.gather(notes_of(ann), notes_of(carl), end_of(slow))
+    left = await watching(client, live)
+
+    assert {"ann": of_ann, "carl": of_carl, "open pages": left} == {
+        "ann": [*["an error" for _ in RUDE], *NOTES],
+        "carl": NOTES,
+        "open pages": 2,
+    }, "ann sent what is no note and then notes, to carl, a lost page and one that reads no more"
+
+
+@contextmanager
+def right_after_the_look(engine, change):
+    """Calls `change` once the app has read a progress, before the app gets what it read."""
+    waiting = [change]
+
+    def read(_connection, _cursor, statement, *_):
+        if waiting and statement.startswith("SELECT") and "progress" in statement:
+            await_only(waiting.pop()())
+
+    event.listen(engine.sync_engine, "after_cursor_execute", read)
+    yield
+    event.remove(engine.sync_engine, "after_cursor_execute", read)
+
+
+async def told(page):
+    """The last progress that a page heard of before a note that it sends now."""
+    page.send_json({"note": "Still there?"})
+    progress = "nothing"
+    while "note" not in (message := await page.receive_json()):
+        progress = message.get("progress")
+    return progress
+
+
+async def test_send_the_present_state_first(app, client, connect, db):
+    """A page is told the stored progress as it comes in, and misses no change from then on."""
+    live = await place(app, db, "ann", "bob")
+
+    async def pack(progress):
+        return await client.put(live.replace("live", "progress"), json={"progress": progress})
+
+    ann = await connect(live, **page_of("ann"))
+    progress = {"ann, who came at 40": await told(ann)}
+    with right_after_the_look(db.engine, lambda: pack(70)):
+        bob = await connect(live, **page_of("bob"))
+        progress["bob, who came as 40 became 70"] = await told(bob)
+
+    assert progress == {"ann, who came at 40": 40, "bob, who came as 40 became 70": 70}, (
+        "the last progress that each page was told"
+    )
