@@ -3,7 +3,7 @@ BIN := .venv/bin
 MYPY := skills/fastapi-project-setup/assets/pyproject.toml
 TOPICS := $(notdir $(wildcard exercises/*))
 
-.PHONY: help learn prove test lint docs bench weaken
+.PHONY: help learn prove test lint docs bench weaken repeat
 
 help:
 	@echo "make learn   set up, copy the exercises to work/, grade them, say what is next"
@@ -11,6 +11,7 @@ help:
 	@echo "make test    test the machinery"
 	@echo "make lint    ruff, mypy and the site, all strict"
 	@echo "make bench   how long grading and the proof take, as ratios to a floor"
+	@echo "make repeat  check each solution 50 times in random order"
 	@echo "make weaken  drop each assert of the checks in turn: the proof must notice"
 
 .venv/ready: pyproject.toml constraints.txt
@@ -53,3 +54,6 @@ bench: .venv/ready
 
 weaken: .venv/ready
 	@$(BIN)/python tests/weaken.py $(TOPIC)
+
+repeat: .venv/ready
+	@$(BIN)/python tests/repeat.py

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    Connection,
     Engine,
     Executable,
     MetaData,
@@ -117,7 +118,8 @@ class Observer:
     def commits_fail(self) -> Iterator[None]:
         """Every COMMIT of the engine under grade raises OperationalError inside the block."""
 
-        def fail(_connection: object) -> None:
+        def fail(connection: Connection) -> None:
+            connection.connection.rollback()  # as SQLAlchemy does where the driver's commit fails
             raise OperationalError("COMMIT", None, Exception("the database did not store this"))
 
         event.listen(self.engine.sync_engine, "commit", fail)
