@@ -1,0 +1,214 @@
+"""Checks of the topic authorization."""
+
+import re
+
+from fastapi import APIRouter, Depends
+from sqlalchemy import update
+from starlette.responses import PlainTextResponse
+
+
+async def sign_in(app, db, name, role="customer"):
+    """The id of a new customer, and the headers of a key."""
+    customer = app.Customer(name=name, role=role)
+    await db.add(customer)
+    await db.add(app.SignIn(key=f"key-of-{name}", customer_id=customer.id, role=role))
+    return customer.id, {"Authorization": f"Bearer key-of-{name}"}
+
+
+async def place(app, db, customer_id, **more):
+    """An order with one line: their ids."""
+    order = app.Order(customer_id=customer_id, **more)
+    await db.add(order)
+    line = app.OrderLine(order_id=order.id, sku="tea")
+    await db.add(line)
+    return order.id, line.id
+
+
+async def test_ask_for_the_owner_in_the_query(app, client, db):
+    """A list, its total, a delete and an id in a body reach what is one's own, and no more."""
+    ann, by_ann = await sign_in(app, db, "ann")
+    bob, _ = await sign_in(app, db, "bob")
+    bobs, bobs_line = await place(app, db, bob)
+    first, line = await place(app, db, ann)
+    second, _ = await place(app, db, ann)
+    home, bobs_home = app.Address(customer_id=ann), app.Address(customer_id=bob)
+    await db.add(home, bobs_home)
+
+    listed = await client.get("/orders", params={"limit": 2}, headers=by_ann)
+
+    assert listed.json() == {"ids": [first, second], "total": 2}, "a page of two, of two own orders"
+
+    async def remove(order, line):
+        reply = await client.delete(f"/orders/{order}/lines/{line}", headers=by_ann)
+        left = [row.id for row in await db.rows(app.OrderLine)]
+        return f"{reply.status_code}, {'still there' if line in left else 'gone'}"
+
+    removed = {
+        "own": await remove(first, line),
+        "bob's": await remove(bobs, bobs_line),
+        "bob's, as if in an own order": await remove(second, bobs_line),
+    }
+
+    assert removed == {
+        "own": "204, gone",
+        "bob's": "404, still there",
+        "bob's, as if in an own order": "404, still there",
+    }, "lines that ann removes"
+
+    async def order_to(address):
+        body = {"sku": "jam", "address_id": address.id}
+        return (await client.post("/orders", json=body, headers=by_ann)).status_code
+
+    placed = {"home": await order_to(home), "bob's home": await order_to(bobs_home)}
+
+    assert placed == {"home": 201, "bob's home": 404}, "where ann's orders may go"
+
+
+async def test_answer_404_for_the_others(app, client, db):
+    """Of another's order one learns as much as of an order that never was."""
+    ann, by_ann = await sign_in(app, db, "ann")
+    bob, _ = await sign_in(app, db, "bob")
+    own, _ = await place(app, db, ann)
+    own_shipped, _ = await place(app, db, ann, shipped=True)
+    bobs, _ = await place(app, db, bob)
+    bobs_shipped, _ = await place(app, db, bob, shipped=True)
+
+    async def ask(method, order):
+        reply = await client.request(method, f"/orders/{order}", headers=by_ann)
+        words = re.sub(r"\d+", "…", reply.text) if reply.status_code >= 400 else ""
+        return {reply.status_code: words}
+
+    no_order = {method: await ask(method, 9_999) for method in ("GET", "DELETE")}
+    told = {
+        "own": [*await ask("GET", own)],
+        "own, cancelled": [*await ask("DELETE", own)],
+        "own shipped, cancelled": [*await ask("DELETE", own_shipped)],
+        "no such order": [*no_order["GET"], *no_order["DELETE"]],
+        "bob's": await ask("GET", bobs),
+        "bob's, cancelled": await ask("DELETE", bobs),
+        "bob's shipped, cancelled": await ask("DELETE", bobs_shipped),
+    }
+
+    assert told == {
+        "own": [200],
+        "own, cancelled": [204],
+        "own shipped, cancelled": [409],
+        "no such order": [404, 404],
+        "bob's": no_order["GET"],
+        "bob's, cancelled": no_order["DELETE"],
+        "bob's shipped, cancelled": no_order["DELETE"],
+    }, "bob's orders answer like no order at all"
+
+
+async def test_tell_401_from_403(app, client, db):
+    """Without a valid key one is asked to sign in; with one that is not enough, one is refused."""
+    ann, by_ann = await sign_in(app, db, "ann")
+    _, by_staff = await sign_in(app, db, "sue", role="staff")
+    order, _ = await place(app, db, ann)
+
+    async def ship(headers):
+        reply = await client.post(f"/office/orders/{order}/ship", headers=headers)
+        challenge = reply.headers.get("www-authenticate", "")
+        return (
+            f"{reply.status_code} {challenge[:6]}"
+            if reply.status_code == 401
+            else reply.status_code
+        )
+
+    told = {
+        "no key": await ship({}),
+        "an unknown key": await ship({"Authorization": "Bearer key-of-eve"}),
+        "a password": await ship({"Authorization": "Basic YW5uOnRlYQ=="}),
+        "a customer": await ship(by_ann),
+        "staff": await ship(by_staff),
+    }
+
+    assert told == {
+        "no key": "401 Bearer",
+        "an unknown key": "401 Bearer",
+        "a password": "401 Bearer",
+        "a customer": 403,
+        "staff": 204,
+    }, "status and challenge"
+
+
+async def test_check_roles_on_the_server(app, client, db):
+    """What counts is the role that the database holds now; no request can claim or write it."""
+    ann, by_ann = await sign_in(app, db, "ann")
+    sue, by_sue = await sign_in(app, db, "sue", role="staff")
+    order, _ = await place(app, db, ann)
+
+    async def ship(headers, **params):
+        path = f"/office/orders/{order}/ship"
+        return (await client.post(path, headers=headers, params=params)).status_code
+
+    told = {"staff": await ship(by_sue)}
+    told["who says so"] = await ship(by_ann | {"X-Role": "staff"}, role="staff")
+    await db.execute(update(app.Customer).where(app.Customer.id == sue).values(role="customer"))
+    await db.execute(update(app.Customer).where(app.Customer.id == ann).values(role="staff"))
+    told |= {"staff until now": await ship(by_sue), "staff from now on": await ship(by_ann)}
+
+    assert told == {
+        "staff": 204,
+        "who says so": 403,
+        "staff until now": 403,
+        "staff from now on": 204,
+    }, "who ships"
+    await client.post("/customers", json={"name": "eve"})
+    await client.post("/customers", json={"name": "eva", "role": "staff"})
+    await client.patch("/me", json={"name": "sue b"}, headers=by_sue)
+    await client.patch("/me", json={"name": "sue b", "role": "staff"}, headers=by_sue)
+    stored = {customer.name: customer.role for customer in await db.rows(app.Customer)}
+
+    assert {"eva": "customer"} | stored == {
+        "ann": "staff",
+        "sue b": "customer",
+        "eve": "customer",
+        "eva": "customer",
+    }, "names and roles; eva and sue asked to be staff"
+
+
+async def test_deny_by_default(app, start, db):
+    """The app starts only if each route has the guard or is listed as public."""
+
+    async def answer():
+        return "anybody reads this"
+
+    def careless(shop):
+        reports = APIRouter(dependencies=[Depends(answer)])
+        reports.add_api_route("/reports", answer)
+        reports.add_api_websocket_route("/live", answer)
+        shop.include_router(reports, prefix="/v2")
+        shop.add_api_route("/customers", answer)
+        shop.add_api_route("/customers/{name}", answer, methods=["POST"])
+        shop.add_api_route("/secret", answer, include_in_schema=False)
+        shop.mount("/partner", PlainTextResponse("anybody reads this"))
+
+    def careful(shop):
+        reports = APIRouter(dependencies=[Depends(app.require_staff)])
+        reports.add_api_route("/reports", answer)
+        shop.include_router(reports)
+
+    try:
+        refusal = repr(app.create_app(db.engine, plugins=[careless]))
+    except RuntimeError as error:
+        refusal = str(error)
+    named = {*re.findall(r"/[\w/{}]+", refusal)}
+
+    assert named == {
+        "/v2/reports",
+        "/v2/live",
+        "/customers",
+        "/customers/{name}",
+        "/secret",
+        "/partner",
+    }, "the paths that nobody guards, as the RuntimeError names them"
+    client = await start(plugins=[careful])
+    _, by_staff = await sign_in(app, db, "sue", role="staff")
+    told = {
+        "a stranger": (await client.get("/reports")).status_code,
+        "staff": (await client.get("/reports", headers=by_staff)).status_code,
+        "a new customer": (await client.post("/customers", json={"name": "eve"})).status_code,
+    }
+
+    assert told == {"a stranger": 401, "staff": 200, "a new customer": 201}, "guarded and public"
