@@ -24,7 +24,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 from sqlalchemy import ForeignKey, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from starlette.requests import HTTPConnection
 
 PUBLIC = {"POST /customers"}
@@ -46,6 +46,7 @@ class SignIn(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"))
     role: Mapped[str] = mapped_column(default="customer")
+    customer: Mapped[Customer] = relationship(lazy="joined", innerjoin=True)
 
 
 class Address(Base):
@@ -95,8 +96,8 @@ async def signed_in(key: KeyDep, db: SessionDep) -> SignIn:
 SignInDep = Annotated[SignIn, Depends(signed_in)]
 
 
-async def current_customer(sign_in: SignInDep, db: SessionDep) -> Customer:
-    return await db.get_one(Customer, sign_in.customer_id)
+async def current_customer(sign_in: SignInDep) -> Customer:
+    return sign_in.customer
 
 
 CustomerDep = Annotated[Customer, Depends(current_customer)]
