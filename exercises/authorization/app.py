@@ -166,7 +166,7 @@ def guards(dependant: Dependant) -> bool:
 
 
 def open_routes(app: FastAPI) -> set[str]:
-    """Method and path of each route that nobody guards; of what has no methods, the path."""
+    """Method and path of each route that nobody guards; "ANY" where it has no methods."""
     found = set()
     # TODO deny-by-default: which routes does this loop never look at?
     for route in app.routes:

@@ -160,7 +160,7 @@ def guards(dependant: Dependant) -> bool:
 
 
 def open_routes(app: FastAPI) -> set[str]:
-    """Method and path of each route that nobody guards; of what has no methods, the path."""
+    """Method and path of each route that nobody guards; "ANY" where it has no methods."""
     found = set()
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
