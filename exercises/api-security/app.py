@@ -10,7 +10,8 @@ request is at most 64,000 bytes long, one with a picture at most 1 MB; a longer 
 Products are sorted by name or by price, anything else is a 422: what they cost is nobody's
 business. What another site sends with the cookie is a 403. A product's page shows each review as
 <li title="AUTHOR">TEXT</li>; the mobile app reads the same rows. Storing a picture answers
-{"url": …}; PNG and JPEG are pictures, whatever the name and the type of an upload.
+{"url": …}; PNG and JPEG are pictures, whatever the name and the type of an upload, and nothing else
+is kept.
 
 Seams of create_app: `pictures` is the folder that holds them; `resolve(host)` gives the addresses
 of a name; `transport` connects to the host of the URL that it is given, and looks it up once more
@@ -210,7 +211,8 @@ def create_app(
     # TODO allow-list-sort-columns: what may a stranger sort by?
     @app.get("/products")
     async def list_products(db: SessionDep, sort: str = "name") -> list[dict[str, str]]:
-        products = await db.scalars(select(Product).order_by(getattr(Product, sort)))
+        column = getattr(Product, sort, Product.name)
+        products = await db.scalars(select(Product).order_by(column))
         return [{"sku": product.sku, "name": product.name} for product in products]
 
     @app.post("/products/{sku}/reviews", status_code=201)
