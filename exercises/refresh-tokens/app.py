@@ -143,11 +143,10 @@ def create_app(
     def digest(token: str) -> str:
         return token
 
-    async def hand_out(db: AsyncSession, sign_in_id: int) -> str:
+    def hand_out(db: AsyncSession, sign_in_id: int) -> str:
         """The next refresh token of a sign-in."""
         token = secrets.token_urlsafe(32)
         db.add(RefreshToken(token_hash=digest(token), sign_in_id=sign_in_id))
-        await db.flush()
         return token
 
     def end_of(token: str) -> Update:
@@ -180,7 +179,7 @@ def create_app(
             begun = SignIn(customer_id=customer.id, started_at=now, seen_at=now)
             db.add(begun)
             await db.flush()
-            token = await hand_out(db, begun.id)
+            token = hand_out(db, begun.id)
         return answer(response, customer.id, token)
 
     @app.post("/password", status_code=204)
@@ -207,7 +206,7 @@ def create_app(
         customer_id = await db.scalar(seen.returning(SignIn.customer_id))
         if customer_id is None:
             raise refused()
-        return answer(response, customer_id, await hand_out(db, sign_in_id))
+        return answer(response, customer_id, hand_out(db, sign_in_id))
 
     # TODO end-sessions-on-the-server: who has a copy of this cookie, and for how long is it good?
     def answer(response: Response, customer_id: int, token: str) -> Access:
