@@ -62,7 +62,9 @@ class SignIn(Base):
 class RefreshToken(Base):
     __tablename__ = "refresh_tokens"
     token_hash: Mapped[str] = mapped_column(primary_key=True)
-    sign_in_id: Mapped[int] = mapped_column(ForeignKey("sign_ins.id", ondelete="CASCADE"))
+    sign_in_id: Mapped[int] = mapped_column(
+        ForeignKey("sign_ins.id", ondelete="CASCADE"), index=True
+    )
     used_at: Mapped[datetime | None]
 
 
