@@ -4,7 +4,8 @@ A customer signs in once on each device, with e-mail and password. The device ge
 for five minutes, and a refresh token in a cookie, which buys the next two and is spent. All refresh
 tokens that come of one sign-in are its family.
 
-There already: the tables, the routes, what they answer, and `Passwords`, which hashes off the loop.
+There already: the tables, the routes, what they answer, a 422 that repeats no input, and
+`Passwords`, which hashes off the loop.
     POST /session {"email", "password"}            200 {"access_token", …} and the cookie
     POST /session/refresh                          the same, for the cookie
     GET /session                                   200 {"customer"}: whose cookie it is
@@ -29,6 +30,8 @@ from typing import Annotated
 import jwt
 from anyio import CapacityLimiter, to_thread
 from fastapi import Cookie, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pwdlib import PasswordHash
 from pydantic import BaseModel, Field, SecretStr
 from sqlalchemy import ColumnElement, DateTime, ForeignKey, Update, select, update
@@ -106,6 +109,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+async def answer_invalid(_request: Request, exc: Exception) -> JSONResponse:
+    """Says what is wrong with a request, and repeats no password."""
+    assert isinstance(exc, RequestValidationError)
+    errors = [{"loc": error["loc"], "msg": error["msg"]} for error in exc.errors()]
+    return JSONResponse({"detail": errors}, 422)
+
+
 def refused() -> HTTPException:
     return HTTPException(401, "sign in again", {"WWW-Authenticate": "Cookie"})
 
@@ -142,6 +152,7 @@ def create_app(
     hasher = hasher or PasswordHash.recommended()
     passwords = Passwords(hasher)
     app = FastAPI()
+    app.add_exception_handler(RequestValidationError, answer_invalid)
     app.state.sessions = sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     def digest(token: str) -> str:
