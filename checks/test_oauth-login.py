@@ -4,6 +4,7 @@ import asyncio
 import re
 from base64 import urlsafe_b64encode
 from collections import Counter
+from contextlib import nullcontext
 from functools import partial
 from hashlib import sha256
 from itertools import count
@@ -11,12 +12,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 
 ANN = {"sub": "110169484474386276334", "email": "ann@post.example"}
 EVE = {"sub": "110169484474386276335", "email": "eve@post.example"}
 SECRET = "not-a-real-secret-of-the-shop-at-the-carrier"
-KEY, NEW_KEY, STRANGE_KEY = (urlsafe_b64encode(bytes([n]) * 32).decode() for n in (1, 2, 3))
+KEY, NEW_KEY = (urlsafe_b64encode(bytes([n]) * 32).decode() for n in (1, 2))
 HOME = "https://shop.example"
 
 
@@ -77,7 +78,8 @@ class ExactCarrier(Carrier):
         hashed = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         right = {"code_challenge": hashed, "code_challenge_method": "S256"}
         given = {key: begun_with[key] for key in right if key in begun_with}
-        return not given or (given == right and 43 <= len(verifier) <= 128)
+        fit = 43 <= len(verifier) <= 128 and verifier not in begun_with.values()
+        return not given or (given == right and fit)
 
 
 def asked(begun):
@@ -135,29 +137,36 @@ async def test_send_state_once(visit, carrier):
         return await client.get("/login/callback", params=query)
 
     begun, cookies = await begin("/orders")
+    again, again_cookies = await begin("/")
+    late, late_cookies = await begin("/")
     ends = {
-        "with a strange state": await end(begun, cookies, state="é"),
-        "in another browser": await end(begun),
+        "state é": await end(begun, cookies, state="é"),
+        "without a cookie": await end(begun),
+        "another login's cookie": await end(begun, again_cookies),
         "as begun": await end(begun, cookies),
-        "once more": await end(begun, cookies),
+        "with a wrong code": await end(again, again_cookies, code="wrong"),
+        "then with the right one": await end(again, again_cookies),
     }
-    begun, late_cookies = await begin("/")
     now[0] += 601
-    ends["too late"] = await end(begun, late_cookies)
+    ends["too late"] = await end(late, late_cookies)
 
     assert {how: told(reply) for how, reply in ends.items()} == {
-        "with a strange state": "refused",
-        "in another browser": "refused",
+        "state é": "refused",
+        "without a cookie": "refused",
+        "another login's cookie": "refused",
         "as begun": "let in",
-        "once more": "refused",
+        "with a wrong code": "refused",
+        "then with the right one": "refused",
         "too late": "refused",
     }, "how a login ended"
 
-    away = [await end(*await begin(page)) for page in ("//evil.example", "///evil.example")]
+    away = await end(*await begin("///evil.example"))
 
-    went = [reply.headers.get("location", "") for reply in (ends["as begun"], *away)]
-    assert [re.match(r"//|\w+:|/orders|", page)[0] for page in went] == ["/orders", "", ""], (
-        "where the browser went with the `next` /orders, //evil.example and ///evil.example"
+    went = [
+        reply.headers.get("location", "").removeprefix(HOME) for reply in (ends["as begun"], away)
+    ]
+    assert [re.match(r"//|\w+:|/orders|", page)[0] for page in went] == ["/orders", ""], (
+        "where the browser went with the `next` /orders and ///evil.example"
     )
 
 
@@ -177,24 +186,29 @@ async def test_prove_with_pkce(visit):
     assert {"own code": told(own), "another's code": told(other)} == {
         "own code": "let in",
         "another's code": "refused",
-    }, "whose code opened the shop"
+    }, "whose code opened the shop; with a verifier that a URL has shown no code does"
 
 
-async def test_exchange_on_the_server(visit, carrier):
+async def test_exchange_on_the_server(visit, carrier, caplog):
     """Tokens and the secret pass between shop and carrier only, and not in a URL."""
     client = await visit()
 
-    finished = await log_in(client, carrier, ANN)
+    with caplog.at_level("INFO"):
+        finished = await log_in(client, carrier, ANN)
 
     shown = f"{finished.headers} {finished.text}"
     secret = [SECRET, *carrier.access, *carrier.spare]
     assert {
         "reply": told(finished),
         "shown to the browser": [each for each in secret if each in shown],
+        "in the shop's log": [each for each in secret if each in caplog.text],
         "in the carrier's log": [url for url in carrier.urls if "?" in url],
-    } == {"reply": "let in", "shown to the browser": [], "in the carrier's log": []}, (
-        "what the browser was shown, and the query strings that the carrier's log has"
-    )
+    } == {
+        "reply": "let in",
+        "shown to the browser": [],
+        "in the shop's log": [],
+        "in the carrier's log": [],
+    }, "tokens and the secret, shown or logged; the carrier's log has the query strings it was sent"
 
     begun = await client.get("/login", headers={"Host": "evil.example"})
 
@@ -203,31 +217,52 @@ async def test_exchange_on_the_server(visit, carrier):
     )
 
 
+@pytest.mark.on_postgresql_too("a race for one primary key")
 async def test_link_by_the_providers_subject(app, visit, carrier, db):
     """A person at the carrier is always the same customer, and nobody else, whatever the e-mail."""
     client = await visit()
-    await db.add(old := app.Customer(email="ida@post.example"))
-    names = {old.id: "Ida, who never had a number there"}
+    await db.add(ida := app.Customer(email="ida@post.example"), twin := app.Customer(email="eve"))
+    none = {"access_token": "none", "refresh_token": "none"}
+    elsewhere = {"issuer": "https://other.example", "subject": ANN["sub"], **none}
+    await db.add(app.Identity(**elsewhere, customer_id=ida.id))
+    names = {ida.id: "Ida, of another provider"}
+    first = text(
+        "INSERT INTO identities (issuer, subject, customer_id, access_token, refresh_token, "
+        f"refreshes) VALUES ('{app.PROVIDER}', '{EVE['sub']}', {twin.id}, 'none', 'none', 0) "
+        "ON CONFLICT DO NOTHING"
+    )
 
     async def visits():
         return Counter(visit.customer_id for visit in await db.rows(app.Visit))
 
-    async def customer(person, name):
+    async def customer(person, name, meanwhile=None):
         known = await visits()
-        await log_in(client, carrier, person)
+        carrier.access.clear()
+        carrier.spare.clear()
+        async with meanwhile or nullcontext():
+            reply = await log_in(client, carrier, person)
+        key = {"issuer": app.PROVIDER, "subject": person["sub"]}
+        mine = await db.scalar(select(app.Identity.customer_id).filter_by(**key))
+        names.setdefault(mine, name)
         come = await visits() - known
-        return names.setdefault(*come, name) if come else "nobody"
+        return names.get(*come, "somebody else") if come else told(reply)
 
+    twice = db.rival(first, after_read=True)
     logged_in = {
         "Ann": await customer(ANN, "Ann"),
-        "Eve": await customer(EVE | {"email": old.email}, "Eve"),
-        "Ann with another e-mail": await customer(
-            ANN | {"email": "ann@new.example"}, "somebody new"
-        ),
+        "Eve, in two browsers at once": await customer(EVE | {"email": ida.email}, "Eve", twice),
+        "Ann with another e-mail": await customer(ANN | {"email": "ann@new.example"}, "new"),
+        "and her parcels": (await client.get("/parcels")).status_code,
     }
 
-    assert logged_in == {"Ann": "Ann", "Eve": "Eve", "Ann with another e-mail": "Ann"}, (
-        "to the carrier Eve has the number after Ann's, and the e-mail that Ida has in the shop"
+    assert logged_in == {
+        "Ann": "Ann",
+        "Eve, in two browsers at once": "Eve",
+        "Ann with another e-mail": "Ann",
+        "and her parcels": 200,
+    }, (
+        "Eve has the number after Ann's, and Ida's e-mail; Ida has Ann's number at another "
+        "provider; each login ends the older tokens"
     )
 
 
@@ -243,41 +278,47 @@ async def test_time_out_and_translate_provider_errors(visit, carrier, monkeypatc
         for _ in range(3):
             await asyncio.sleep(0)
 
-    async def drip():
-        for part in ("{", '"parcels"', ":", "[", "]", "}"):
+    async def drip(*parts):
+        for part in parts:
             await pass_time(4)
             yield part.encode()
 
+    async def slow(request):
+        return httpx2.Response(200, content=drip('{"parcels":', "[]}"))
+
     async def silent(request):
-        await pass_time(3600)
-        if request.extensions["timeout"]["read"] is not None:
+        patience = request.extensions["timeout"]["read"]
+        await pass_time(patience or 3600)
+        if patience:
             raise httpx2.ReadTimeout("no answer", request=request)
 
     async def dripping(request):
-        return httpx2.Response(200, content=drip())
+        return httpx2.Response(200, content=drip("{", '"parcels"', ":", "[", "]", "}"))
 
     async def unreachable(request):
         raise httpx2.ConnectError("refused", request=request)
 
-    async def broken(request):
-        return httpx2.Response(500, text="oops")
-
     async def busy(request):
+        return httpx2.Response(429, text="once more, later")
+
+    async def closed(request):
         return httpx2.Response(200, html="<h1>We are back soon</h1>")
 
     statuses = {}
-    for trouble in (None, silent, dripping, unreachable, broken, busy):
+    for trouble in (slow, silent, dripping, unreachable, busy, closed):
         carrier.trouble = trouble
-        statuses[getattr(trouble, "__name__", "well")] = (await client.get("/parcels")).status_code
+        statuses[trouble.__name__] = (await client.get("/parcels")).status_code
+    statuses["closed at a login"] = (await log_in(client, carrier, ANN)).status_code
 
     assert statuses == {
-        "well": 200,
+        "slow": 200,
         "silent": 504,
         "dripping": 504,
         "unreachable": 502,
-        "broken": 502,
         "busy": 502,
-    }, "told while the carrier was so; dripping is a byte every four seconds, busy a page of HTML"
+        "closed": 502,
+        "closed at a login": 502,
+    }, "told while the carrier was so: slow takes 8 s, dripping 24 s; busy is a 429, closed is HTML"
 
 
 @pytest.mark.on_postgresql_too("a race for one row, where rows are locked")
@@ -286,6 +327,8 @@ async def test_refresh_the_providers_token_once(visit, carrier, db):
     one, other = await visit(), await visit()
     await log_in(one, carrier, ANN)
     other.cookies = one.cookies
+    carrier.access.clear()
+    alone = await one.get("/parcels")
     refused, ready = asyncio.Event(), asyncio.Event()
     doors = {"/parcels": refused, "/token": ready, "rows": ready}
     there = {place: set() for place in doors}
@@ -316,37 +359,41 @@ async def test_refresh_the_providers_token_once(visit, carrier, db):
     for request in requests:
         request.add_done_callback(open_all)
     replies = await asyncio.gather(*requests)
-    refreshes = carrier.refreshes
-    carrier.access.clear()
-    later = await one.get("/parcels")
 
     assert {
-        "at once": [reply.status_code for reply in replies],
-        "refreshes": refreshes,
-        "when the token was too old again": later.status_code,
-    } == {"at once": [200, 200], "refreshes": 1, "when the token was too old again": 200}, (
-        "both processes were told at once that the access token is too old"
+        "alone": alone.status_code,
+        "then two at once": [reply.status_code for reply in replies],
+        "refreshes": carrier.refreshes,
+    } == {"alone": 200, "then two at once": [200, 200], "refreshes": 2}, (
+        "the access token was too old; both processes were told so before either refreshed it"
     )
 
 
 async def test_encrypt_stored_tokens(app, visit, carrier, db):
     """Who has the database has no token; who has the old key and the new one has both."""
-    client = await visit()
-    await log_in(client, carrier, ANN)
-    stored = str(await db.rows(text(f"SELECT * FROM {app.Identity.__tablename__}")))
-    tokens = [*carrier.access, *carrier.spare]
+    old = await visit()
+    await log_in(old, carrier, ANN)
+    tokens, stored = [*carrier.access, *carrier.spare], []
 
-    async def parcels(*keys):
-        restarted = await visit(keys=keys)
-        restarted.cookies = client.cookies
-        return (await restarted.get("/parcels")).status_code
+    async def parcels(client):
+        client.cookies = old.cookies
+        told = (await client.get("/parcels")).status_code
+        stored.append(str(await db.rows(text(f"SELECT * FROM {app.Identity.__tablename__}"))))
+        return told
 
-    assert {
-        "in the table": [token for token in tokens if token in stored],
-        "read with a new key and the old one": await parcels(NEW_KEY, KEY),
-        "read with another key": await parcels(STRANGE_KEY),
-    } == {
+    both, new = await visit(keys=[NEW_KEY, KEY]), await visit(keys=[NEW_KEY])
+    read = {"with the old key": await parcels(old)}
+    carrier.access.clear()
+    read["with both, and refreshed"] = await parcels(both)
+    read["then with the new key"] = await parcels(new)
+    read["then with the old key"] = await parcels(old)
+
+    tokens += [*carrier.access, *carrier.spare]
+    read["in the table"] = [token for token in tokens if token in str(stored)]
+    assert read == {
+        "with the old key": 200,
+        "with both, and refreshed": 200,
+        "then with the new key": 200,
+        "then with the old key": 409,
         "in the table": [],
-        "read with a new key and the old one": 200,
-        "read with another key": 409,
-    }, "what the table of identities shows, and what parcels answers after a change of keys"
+    }, "what parcels answers after a change of keys, and which tokens the table of identities shows"

@@ -31,12 +31,13 @@ from urllib.parse import urlencode
 
 import httpx2
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from fastapi import Cookie, Depends, FastAPI, HTTPException, Query, Request
+from fastapi import Cookie, Depends, FastAPI, HTTPException, Query
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import ForeignKey, delete, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 PROVIDER = "https://parcelbird.example"
 CLIENT_ID = "shop"
@@ -60,10 +61,11 @@ class Identity(Base):
     __tablename__ = "identities"
     issuer: Mapped[str] = mapped_column(primary_key=True)
     subject: Mapped[str] = mapped_column(primary_key=True)
-    customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"), unique=True)
-    access_token: Mapped[str]
-    refresh_token: Mapped[str]
+    customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"))
+    access_token: Mapped[str] = mapped_column(default="")
+    refresh_token: Mapped[str] = mapped_column(default="")
     refreshes: Mapped[int] = mapped_column(default=0)
+    customer: Mapped[Customer] = relationship()
 
 
 class Visit(Base):
@@ -105,16 +107,6 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-async def known_customer(request: Request, visit: Annotated[str, Cookie(alias=VISIT)] = "") -> int:
-    async with request.app.state.sessions() as session:
-        found = select(Visit.customer_id).where(Visit.digest == digest(visit))
-        customer_id: int | None = await session.scalar(found)
-    if customer_id is None:
-        raise HTTPException(401, "Log in first")
-    return customer_id
-
-
-CustomerDep = Annotated[int, Depends(known_customer)]
 LoginCookie = Annotated[str, Cookie(alias=LOGIN)]
 PageQuery = Annotated[str, Query(alias="next", pattern=PAGE)]
 
@@ -128,7 +120,7 @@ def create_app(
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The shop's login; see above."""
-    http = httpx2.AsyncClient(base_url=PROVIDER, transport=provider)
+    http = httpx2.AsyncClient(base_url=PROVIDER, transport=provider, timeout=DEADLINE)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -137,7 +129,6 @@ def create_app(
             yield
 
     app = FastAPI(lifespan=lifespan)
-    app.state.sessions = sessions
 
     # TODO encrypt-stored-tokens: who can read the table, and its backups?
     def seal(token: str) -> str:
@@ -175,30 +166,32 @@ def create_app(
     async def link(session: AsyncSession, person: Person, tokens: Tokens) -> int:
         """The customer whom the carrier knows as this person, a new one where there is none."""
         # TODO link-by-the-providers-subject: which of these stays the person's own?
-        customer = await session.scalar(select(Customer).where(Customer.email == person.email))
-        if customer is None:
-            customer = Customer(email=person.email)
-            session.add(customer)
-            await session.flush()
+        same = select(Customer).where(Customer.email == person.email)
+        customer = await session.scalar(same) or Customer(email=person.email)
         identity = await session.get(Identity, (PROVIDER, person.sub))
         if identity is None:
             identity = Identity(issuer=PROVIDER, subject=person.sub)
-            session.add(identity)
-        identity.customer_id = customer.id
+        identity.customer = customer
+        session.add(identity)
+        await session.flush()
         identity.access_token = seal(tokens.access_token)
         identity.refresh_token = seal(tokens.refresh_token)
         return identity.customer_id
 
-    async def find(customer_id: int) -> Identity:
+    async def known_here(visit: Annotated[str, Cookie(alias=VISIT)] = "") -> Identity:
+        mine = select(Identity).join(Visit, Visit.customer_id == Identity.customer_id)
+        here = Visit.digest == digest(visit), Identity.issuer == PROVIDER
         async with sessions() as session:
-            mine = select(Identity).where(Identity.customer_id == customer_id)
-            return (await session.scalars(mine)).one()
+            identity = await session.scalar(mine.where(*here))
+        if identity is None:
+            raise HTTPException(401, "Log in first")
+        return identity
 
     async def refresh(customer_id: int, refused: str) -> str:
         """An access token newer than the `refused` one."""
         # TODO refresh-the-providers-token-once: what if two processes are here at once?
         async with sessions.begin() as session:
-            mine = select(Identity).where(Identity.customer_id == customer_id)
+            mine = select(Identity).filter_by(issuer=PROVIDER, customer_id=customer_id)
             identity = (await session.scalars(mine)).one()
             old = unseal(identity.refresh_token)
             new = await get_tokens(grant_type="refresh_token", refresh_token=old)
@@ -210,13 +203,8 @@ def create_app(
         state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         async with sessions.begin() as session:
             session.add(Attempt(state=state, verifier=verifier, page=page, begun=clock()))
-        asked = {
-            "response_type": "code",
-            "client_id": CLIENT_ID,
-            "redirect_uri": CALLBACK,
-            "scope": "profile parcels",
-            "state": state,
-        }
+        asked = {"response_type": "code", "client_id": CLIENT_ID, "redirect_uri": CALLBACK}
+        asked |= {"scope": "profile parcels", "state": state}
         # TODO prove-with-pkce: what shows the carrier that the code is this login's?
         reply = RedirectResponse(f"{PROVIDER}/authorize?{urlencode(asked)}", 303)
         reply.set_cookie(LOGIN, state, PATIENCE, secure=True, httponly=True, samesite="lax")
@@ -242,13 +230,13 @@ def create_app(
         return reply
 
     @app.get("/parcels")
-    async def parcels(customer_id: CustomerDep) -> Parcels:
-        token = unseal((await find(customer_id)).access_token)
+    async def parcels(mine: Annotated[Identity, Depends(known_here)]) -> Parcels:
         try:
+            token = unseal(mine.access_token)
             try:
                 return await get(Parcels, "/parcels", token)
             except RefusedError:
-                return await get(Parcels, "/parcels", await refresh(customer_id, token))
+                return await get(Parcels, "/parcels", await refresh(mine.customer_id, token))
         except RefusedError:
             raise HTTPException(409, "Log in again to see your parcels") from None
 

@@ -31,12 +31,13 @@ from urllib.parse import urlencode
 
 import httpx2
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from fastapi import Cookie, Depends, FastAPI, HTTPException, Query, Request
+from fastapi import Cookie, Depends, FastAPI, HTTPException, Query
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import ForeignKey, delete, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 PROVIDER = "https://parcelbird.example"
 CLIENT_ID = "shop"
@@ -60,10 +61,11 @@ class Identity(Base):
     __tablename__ = "identities"
     issuer: Mapped[str] = mapped_column(primary_key=True)
     subject: Mapped[str] = mapped_column(primary_key=True)
-    customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"), unique=True)
-    access_token: Mapped[str]
-    refresh_token: Mapped[str]
+    customer_id: Mapped[int] = mapped_column(ForeignKey("customers.id"))
+    access_token: Mapped[str] = mapped_column(default="")
+    refresh_token: Mapped[str] = mapped_column(default="")
     refreshes: Mapped[int] = mapped_column(default=0)
+    customer: Mapped[Customer] = relationship()
 
 
 class Visit(Base):
@@ -105,16 +107,6 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-async def known_customer(request: Request, visit: Annotated[str, Cookie(alias=VISIT)] = "") -> int:
-    async with request.app.state.sessions() as session:
-        found = select(Visit.customer_id).where(Visit.digest == digest(visit))
-        customer_id: int | None = await session.scalar(found)
-    if customer_id is None:
-        raise HTTPException(401, "Log in first")
-    return customer_id
-
-
-CustomerDep = Annotated[int, Depends(known_customer)]
 LoginCookie = Annotated[str, Cookie(alias=LOGIN)]
 PageQuery = Annotated[str, Query(alias="next", pattern=PAGE)]
 
@@ -128,7 +120,7 @@ def create_app(
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The shop's login; see above."""
-    http = httpx2.AsyncClient(base_url=PROVIDER, transport=provider)
+    http = httpx2.AsyncClient(base_url=PROVIDER, transport=provider, timeout=DEADLINE)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -137,7 +129,6 @@ def create_app(
             yield
 
     app = FastAPI(lifespan=lifespan)
-    app.state.sessions = sessions
 
     vault = MultiFernet([Fernet(key) for key in keys])
 
@@ -148,7 +139,7 @@ def create_app(
         try:
             return vault.decrypt(stored).decode()
         except InvalidToken:
-            raise HTTPException(409, "Log in again to see your parcels") from None
+            raise RefusedError from None
 
     async def ask(kind: type[Answer], method: str, path: str, **sent: Any) -> Answer:
         """What the carrier answers; RefusedError, HTTPException 502 or 504 where it does not."""
@@ -186,23 +177,29 @@ def create_app(
         """The customer whom the carrier knows as this person, a new one where there is none."""
         identity = await session.get(Identity, (PROVIDER, person.sub))
         if identity is None:
-            customer = Customer(email=person.email)
-            session.add(customer)
-            await session.flush()
-            identity = Identity(issuer=PROVIDER, subject=person.sub, customer_id=customer.id)
-            session.add(identity)
+            identity = Identity(issuer=PROVIDER, subject=person.sub)
+            identity.customer = Customer(email=person.email)
+            try:
+                async with session.begin_nested():
+                    session.add(identity)
+            except IntegrityError:
+                identity = await session.get_one(Identity, (PROVIDER, person.sub))
         identity.access_token = seal(tokens.access_token)
         identity.refresh_token = seal(tokens.refresh_token)
         return identity.customer_id
 
-    async def find(customer_id: int) -> Identity:
+    async def known_here(visit: Annotated[str, Cookie(alias=VISIT)] = "") -> Identity:
+        mine = select(Identity).join(Visit, Visit.customer_id == Identity.customer_id)
+        here = Visit.digest == digest(visit), Identity.issuer == PROVIDER
         async with sessions() as session:
-            mine = select(Identity).where(Identity.customer_id == customer_id)
-            return (await session.scalars(mine)).one()
+            identity = await session.scalar(mine.where(*here))
+        if identity is None:
+            raise HTTPException(401, "Log in first")
+        return identity
 
     async def refresh(customer_id: int, refused: str) -> str:
         """An access token newer than the `refused` one."""
-        mine = update(Identity).where(Identity.customer_id == customer_id)
+        mine = update(Identity).filter_by(issuer=PROVIDER, customer_id=customer_id)
         lock = mine.values(refreshes=Identity.refreshes + 1).returning(Identity)
         async with sessions.begin() as session:
             identity = (await session.scalars(lock)).one()
@@ -219,13 +216,8 @@ def create_app(
         state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         async with sessions.begin() as session:
             session.add(Attempt(state=state, verifier=verifier, page=page, begun=clock()))
-        asked = {
-            "response_type": "code",
-            "client_id": CLIENT_ID,
-            "redirect_uri": CALLBACK,
-            "scope": "profile parcels",
-            "state": state,
-        }
+        asked = {"response_type": "code", "client_id": CLIENT_ID, "redirect_uri": CALLBACK}
+        asked |= {"scope": "profile parcels", "state": state}
         sha256 = hashlib.sha256(verifier.encode()).digest()
         asked["code_challenge"] = urlsafe_b64encode(sha256).rstrip(b"=").decode()
         asked["code_challenge_method"] = "S256"
@@ -252,13 +244,13 @@ def create_app(
         return reply
 
     @app.get("/parcels")
-    async def parcels(customer_id: CustomerDep) -> Parcels:
-        token = unseal((await find(customer_id)).access_token)
+    async def parcels(mine: Annotated[Identity, Depends(known_here)]) -> Parcels:
         try:
+            token = unseal(mine.access_token)
             try:
                 return await get(Parcels, "/parcels", token)
             except RefusedError:
-                return await get(Parcels, "/parcels", await refresh(customer_id, token))
+                return await get(Parcels, "/parcels", await refresh(mine.customer_id, token))
         except RefusedError:
             raise HTTPException(409, "Log in again to see your parcels") from None
 
