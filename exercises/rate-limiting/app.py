@@ -146,7 +146,7 @@ class Limiter:
 
 
 def network_of(host: str) -> str:
-    """The part of an address that stands for one visitor."""
+    """The part of an address that stands for one visitor; what is no address stays whole."""
     # TODO group-addresses-by-network: how many addresses has one visitor?
     return host
 

@@ -153,7 +153,7 @@ class Limiter:
 
 
 def network_of(host: str) -> str:
-    """The part of an address that stands for one visitor."""
+    """The part of an address that stands for one visitor; what is no address stays whole."""
     try:
         address = ip_address(host)
     except ValueError:
