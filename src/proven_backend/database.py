@@ -19,6 +19,7 @@ from sqlalchemy import (
     event,
     inspect,
     select,
+    text,
 )
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -227,12 +228,15 @@ def _foreign_keys(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
 
 
+_emptied: dict[str, str] = {}  # databases of this process that were made empty again, by name
+
+
 @asynccontextmanager
 async def on_postgresql(
-    tables: MetaData | None, server: str, story: Story
+    tables: MetaData | None, server: str, name: str, story: Story
 ) -> AsyncIterator[Observer]:
-    """An observer of a new PostgreSQL database with the tables."""
-    url = await postgresql.create_database(server)
+    """An observer of an empty PostgreSQL database of that name, in which the tables are made."""
+    url = _emptied.pop(name, "") or await postgresql.create_database(server, name)
     engine, own = create_async_engine(url, **POOL), create_async_engine(url)
     try:
         if tables is not None:
@@ -242,5 +246,17 @@ async def on_postgresql(
         yield Observer(engine, own, story)
     finally:
         await engine.dispose()
+        await _make_empty(own)
         await own.dispose()
-        await postgresql.drop_database(url)
+        _emptied[name] = url
+
+
+async def _make_empty(engine: AsyncEngine) -> None:
+    """Ends what others do in a database, and drops what is in it: quicker than a new one."""
+    others = select(text("pg_terminate_backend(pid, 1000)")).select_from(text("pg_stat_activity"))
+    async with engine.begin() as connection:
+        await connection.execute(
+            others.where(text("datname = current_database() AND pid <> pg_backend_pid()"))
+        )
+        await connection.execute(text("DROP SCHEMA public CASCADE"))
+        await connection.execute(text("CREATE SCHEMA public"))

@@ -74,8 +74,9 @@ async def empty(pytestconfig: pytest.Config) -> AsyncIterator[Observer]:
 @asynccontextmanager
 async def _database(config: pytest.Config, tables: MetaData | None) -> AsyncIterator[Observer]:
     story, server = config.stash[STORY], config.stash.get(SERVER_URL, None)
+    name = f"check_{config.stash[SLOT]}{'_empty' if tables is None else ''}"
     opened = (
-        on_postgresql(tables, server, story)
+        on_postgresql(tables, server, name, story)
         if server
         else sqlite(tables, config.stash[FOLDER], story)
     )

@@ -7,11 +7,10 @@ user to the system and opens folders to everybody, and a killed run leaves its s
 import functools
 import os
 import subprocess
-import uuid
 from importlib.util import find_spec
 from pathlib import Path
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import make_url
 
 from proven_backend import keeper
 
@@ -54,25 +53,15 @@ def start() -> str:
     return f"postgresql+asyncpg://postgres@/postgres?host={folder}&port=5432"
 
 
-async def create_database(url: str) -> str:
-    """Create an empty database with a fresh name on the server of `url` and return its URL."""
-    fresh = make_url(url).set(database=f"check_{uuid.uuid4().hex}")
-    await _execute(fresh, f"CREATE DATABASE {fresh.database} TEMPLATE template0 STRATEGY file_copy")
-    return fresh.render_as_string(hide_password=False)
-
-
-async def drop_database(url: str) -> None:
-    """Drop the database of `url`, whoever is still connected to it."""
-    doomed = make_url(url)
-    await _execute(doomed, f"DROP DATABASE {doomed.database} WITH (FORCE)")
-
-
-async def _execute(server: URL, statement: str) -> None:
+async def create_database(server: str, name: str) -> str:
+    """Creates an empty database in the place of any of that name, and returns its URL."""
     import asyncpg  # type: ignore[import-untyped]  # an extra: `start` says when it is missing
 
-    maintenance = server.set(drivername="postgresql", database="postgres")
+    maintenance = make_url(server).set(drivername="postgresql")
     connection = await asyncpg.connect(maintenance.render_as_string(hide_password=False))
     try:
-        await connection.execute(statement)
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
     finally:
         await connection.close()
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
