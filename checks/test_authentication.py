@@ -191,7 +191,7 @@ def outcome(call, **keywords):
 
 
 async def test_refuse_weak_secrets(app, shop, db):
-    """The shop starts with no short secret, takes no short or endless password, reads it whole."""
+    """A short secret does not start the shop; a password is bounded, and all of it counts."""
     secrets = {"empty": "", "a word": "hunter2", "31 bytes": SECRET[-31:], "32 bytes": SECRET[-32:]}
 
     ends = {
@@ -276,7 +276,7 @@ async def test_tell_token_kinds_apart(shop):
 
 
 async def test_answer_401_with_a_challenge(app, shop, db):
-    """Whoever brings no good token is told 401 and how to sign in, garbage or gone alike."""
+    """Whoever is not known, and nobody else, is told 401 and how to sign in."""
     token, link = await shop.token(), await shop.link()
 
     replies = {
