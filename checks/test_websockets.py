@@ -21,11 +21,20 @@ def page_of(name, origin=OUR_PAGE):
 
 async def place(app, db, *members):
     """The address of a new order's socket; its members log in."""
-    order = app.Order(progress=40)
-    await db.add(order)
-    logins = [app.Login(digest=app.digest(token(name)), customer=name) for name in members]
-    await db.add(*logins, *(app.Member(order_id=order.id, customer=name) for name in members))
-    return f"/orders/{order.id}/live"
+    [live] = await places(app, db, members)
+    return live
+
+
+async def places(app, db, *groups):
+    """The address of a new order's socket for each group of members, who log in."""
+    orders = [app.Order(progress=40) for _ in groups]
+    await db.add(*orders)
+    logins, members = [], []
+    for order, group in zip(orders, groups, strict=True):
+        logins += [app.Login(digest=app.digest(token(name)), customer=name) for name in group]
+        members += [app.Member(order_id=order.id, customer=name) for name in group]
+    await db.add(*logins, *members)
+    return [f"/orders/{order.id}/live" for order in orders]
 
 
 async def answer(connecting):
@@ -83,8 +92,7 @@ async def test_check_the_origin(app, start, connect, db):
 
 async def test_authenticate_before_accept(app, client, connect, db):
     """Before the accept it is known who comes, by the cookie alone, and that it is a member."""
-    live = await place(app, db, "ann")
-    await place(app, db, "bob")
+    live, _ = await places(app, db, ["ann"], ["bob"])
     ours = {"origin": OUR_PAGE}
 
     answers = {
@@ -115,7 +123,7 @@ async def test_hold_no_session(app, client, connect, db):
 async def test_track_connections_not_users(app, redis, start, connect, db):
     """Each open page is told all of its order once, whoever opened it, and at whichever process."""
     here, there = await start(redis=redis), await start(redis=redis.another())
-    live, other = await place(app, db, "ann", "bob"), await place(app, db, "carl")
+    live, other = await places(app, db, ["ann", "bob"], ["carl"])
     first = await enter(connect(live, to=here, **page_of("ann")))
     ann = await enter(connect(live, to=here, **page_of("ann")))
     bob = await enter(connect(live, to=there, **page_of("bob")))
@@ -127,17 +135,18 @@ async def test_track_connections_not_users(app, redis, start, connect, db):
 
     assert pages == {"two tabs of ann": 2, "one of them closed": 1}
 
-    bob.send_json(hurry := {"note": "Hurry!"})
-    notes = await asyncio.gather(next_of(ann), next_of(bob))
-    await here.put(live.replace("live", "progress"), json={"progress": 70})
-    changes = await asyncio.gather(next_of(ann), next_of(bob))
-    carl.send_json(hurry)
-    heard = {"ann and bob": [*notes, *changes], "carl, of another order": await next_of(carl)}
+    notes = []
+    for page, note in ((bob, "Hurry!"), (ann, "Please!")):
+        page.send_json({"note": note})
+        notes.append(await asyncio.gather(next_of(ann), next_of(bob)))
+    carl.send_json({"note": "Mine?"})
+    heard = {"ann and bob": notes, "carl, of another order": await next_of(carl)}
 
+    hurry, please = {"note": "Hurry!", "by": "bob"}, {"note": "Please!", "by": "ann"}
     assert heard == {
-        "ann and bob": [*[hurry | {"by": "bob"}] * 2, *[{"progress": 70}] * 2],
-        "carl, of another order": hurry | {"by": "carl"},
-    }, "bob sent a note, ann's process was told the progress, carl sent a note"
+        "ann and bob": [[hurry] * 2, [please] * 2],
+        "carl, of another order": {"note": "Mine?", "by": "carl"},
+    }, "bob, at another process, sent a note, then ann and carl did"
 
 
 @contextmanager
@@ -181,8 +190,8 @@ async def test_always_clean_up(app, start, connect, db):
         await page.hang_up()
 
     client = await start(screen=fails)
-    live, seen = await place(app, db, "ann"), {}
-    await enter(come())
+    live, seen = await place(app, db, "ann", "bob"), {}
+    await enter(connect(live, **page_of("bob")))
     idle = len(asyncio.all_tasks())
 
     for end in (its_browser_leaves, its_note_fails, its_look_fails, the_server_stops):
@@ -191,7 +200,7 @@ async def test_always_clean_up(app, start, connect, db):
         seen[end.__name__] = f"{left} open, {tasks} tasks more"
 
     assert seen == dict.fromkeys(seen, "1 open, 0 tasks more"), (
-        "one page stays open; of those that came and went nothing is left"
+        "bob's page stays open; of those that came and went nothing is left"
     )
 
 
@@ -263,11 +272,13 @@ async def test_send_the_present_state_first(app, client, connect, db):
         return await client.put(live.replace("live", "progress"), json={"progress": progress})
 
     ann = await connect(live, **page_of("ann"))
-    progress = {"ann, who came at 40": await told(ann)}
+    with db.commits_fail():
+        await pack(90)
+    progress = {"ann, as 90 was not stored": await told(ann)}
     with right_after_the_look(db.engine, lambda: pack(70)):
         bob = await connect(live, **page_of("bob"))
         progress["bob, who came as 40 became 70"] = await told(bob)
 
-    assert progress == {"ann, who came at 40": 40, "bob, who came as 40 became 70": 70}, (
+    assert progress == {"ann, as 90 was not stored": 40, "bob, who came as 40 became 70": 70}, (
         "the last progress that each page was told"
     )
