@@ -1,9 +1,10 @@
 """The checks of websockets: who may open a page's socket, who hears what, what is left of it."""
 
 import asyncio
+import json
 from contextlib import contextmanager, suppress
 
-from sqlalchemy import event, select
+from sqlalchemy import event
 from sqlalchemy.util import await_only
 
 OUR_PAGE = "https://shop.example"
@@ -19,14 +20,21 @@ def page_of(name, origin=OUR_PAGE):
 
 
 async def place(app, db, *members):
-    """The address of a new order's socket; its members are logged in."""
-    order = app.Order(progress=40)
-    await db.add(order)
-    for name in members:
-        if not await db.rows(select(app.Login).where(app.Login.customer == name)):
-            await db.add(app.Login(digest=app.digest(token(name)), customer=name))
-        await db.add(app.Member(order_id=order.id, customer=name))
-    return f"/orders/{order.id}/live"
+    """The address of a new order's socket; its members log in."""
+    [live] = await places(app, db, members)
+    return live
+
+
+async def places(app, db, *groups):
+    """The address of a new order's socket for each group of members, who log in."""
+    orders = [app.Order(progress=40) for _ in groups]
+    await db.add(*orders)
+    logins, members = [], []
+    for order, group in zip(orders, groups, strict=True):
+        logins += [app.Login(digest=app.digest(token(name)), customer=name) for name in group]
+        members += [app.Member(order_id=order.id, customer=name) for name in group]
+    await db.add(*logins, *members)
+    return [f"/orders/{order.id}/live" for order in orders]
 
 
 async def answer(connecting):
@@ -58,30 +66,33 @@ async def watching(client, live):
     return reply.json() if reply.status_code == 200 else f"told {reply.status_code}"
 
 
-async def test_check_the_origin(app, client, connect, db):
+async def test_check_the_origin(app, start, connect, db):
     """Only the shop's own pages may open a socket with a customer's cookie."""
+    ours = "https://our-shop.example"
+    await start(origins=[ours])
     live = await place(app, db, "ann")
 
     answers = {
         origin: await answer(connect(live, **page_of("ann", origin)))
         for origin in (
-            OUR_PAGE,
-            "https://evil.example",
-            "https://shop.example.evil.example",
-            "https://evilshop.example",
+            ours,
+            "http://our-shop.example",
+            "https://our-shop.example:8443",
+            "https://our-shop.example.evil.example",
+            "https://not-our-shop.example",
+            "https://blog.our-shop.example",
             "null",
         )
     }
 
-    assert answers == dict.fromkeys(answers, "refused") | {OUR_PAGE: "let in"}, (
+    assert answers == dict.fromkeys(answers, "refused") | {ours: "let in"}, (
         "the cookie of ann came along with each of them"
     )
 
 
 async def test_authenticate_before_accept(app, client, connect, db):
     """Before the accept it is known who comes, by the cookie alone, and that it is a member."""
-    live = await place(app, db, "ann")
-    await place(app, db, "bob")
+    live, _ = await places(app, db, ["ann"], ["bob"])
     ours = {"origin": OUR_PAGE}
 
     answers = {
@@ -110,12 +121,13 @@ async def test_hold_no_session(app, client, connect, db):
 
 
 async def test_track_connections_not_users(app, redis, start, connect, db):
-    """Each open page is told everything, whoever opened it, and at whichever process it is."""
+    """Each open page is told all of its order once, whoever opened it, and at whichever process."""
     here, there = await start(redis=redis), await start(redis=redis.another())
-    live = await place(app, db, "ann", "bob")
+    live, other = await places(app, db, ["ann", "bob"], ["carl"])
     first = await enter(connect(live, to=here, **page_of("ann")))
-    second = await enter(connect(live, to=here, **page_of("ann")))
+    ann = await enter(connect(live, to=here, **page_of("ann")))
     bob = await enter(connect(live, to=there, **page_of("bob")))
+    carl = await enter(connect(other, to=here, **page_of("carl")))
 
     pages = {"two tabs of ann": await watching(here, live)}
     await first.hang_up()
@@ -123,43 +135,72 @@ async def test_track_connections_not_users(app, redis, start, connect, db):
 
     assert pages == {"two tabs of ann": 2, "one of them closed": 1}
 
-    bob.send_json({"note": "Hurry!"})
-    heard = {"bob": await next_of(bob), "ann": await next_of(second)}
+    notes = []
+    for page, note in ((bob, "Hurry!"), (ann, "Please!")):
+        page.send_json({"note": note})
+        notes.append(await asyncio.gather(next_of(ann), next_of(bob)))
+    carl.send_json({"note": "Mine?"})
+    heard = {"ann and bob": notes, "carl, of another order": await next_of(carl)}
 
-    hurry = {"note": "Hurry!", "by": "bob"}
-    assert heard == {"bob": hurry, "ann": hurry}, "bob and ann are at two processes"
+    hurry, please = {"note": "Hurry!", "by": "bob"}, {"note": "Please!", "by": "ann"}
+    assert heard == {
+        "ann and bob": [[hurry] * 2, [please] * 2],
+        "carl, of another order": {"note": "Mine?", "by": "carl"},
+    }, "bob, at another process, sent a note, then ann and carl did"
+
+
+@contextmanager
+def right_after_the_look(engine, change):
+    """Calls `change` once the app has read a progress, before the app gets what it read."""
+    waiting = [change]
+
+    def read(_connection, _cursor, statement, *_):
+        if waiting and statement.startswith("SELECT") and "progress" in statement:
+            await_only(waiting.pop()())
+
+    event.listen(engine.sync_engine, "after_cursor_execute", read)
+    yield
+    event.remove(engine.sync_engine, "after_cursor_execute", read)
 
 
 async def test_always_clean_up(app, start, connect, db):
     """However a page's talk ends, the page is no longer counted among the open ones."""
 
-    async def screen(note):
-        raise RuntimeError("no words today")
+    async def fails(*_):
+        raise RuntimeError("not today")
 
-    async def its_browser_leaves(page):
-        await page.hang_up()
+    def come():
+        return connect(live, **page_of("ann"))
 
-    async def its_note_fails(page):
+    async def its_browser_leaves():
+        await (await enter(come())).hang_up()
+
+    async def its_note_fails():
+        page = await enter(come())
         page.send_json({"note": "Hurry!"})
         await page.hang_up()
 
-    async def the_server_stops(page):
-        page.task.cancel()
-        await page.closed()
+    async def its_look_fails():
+        with right_after_the_look(db.engine, fails):
+            await (await come()).hang_up()
 
-    client = await start(screen=screen)
-    live, seen = await place(app, db, "ann"), {}
+    async def the_server_stops():
+        page = await enter(come())
+        page.task.cancel()
+        await page.hang_up()
+
+    client = await start(screen=fails)
+    live, seen = await place(app, db, "ann", "bob"), {}
+    await enter(connect(live, **page_of("bob")))
     idle = len(asyncio.all_tasks())
 
-    for end in (its_browser_leaves, its_note_fails, the_server_stops):
-        page = await enter(connect(live, **page_of("ann")))
-        before = await watching(client, live)
-        await end(page)
-        after, tasks = await watching(client, live), len(asyncio.all_tasks()) - idle
-        seen[end.__name__] = f"{before} open, then {after} and {tasks} tasks more"
+    for end in (its_browser_leaves, its_note_fails, its_look_fails, the_server_stops):
+        await end()
+        left, tasks = await watching(client, live), len(asyncio.all_tasks()) - idle
+        seen[end.__name__] = f"{left} open, {tasks} tasks more"
 
-    assert seen == dict.fromkeys(seen, "1 open, then 0 and 0 tasks more"), (
-        "pages that are gone, and tasks that still run for them"
+    assert seen == dict.fromkeys(seen, "1 open, 0 tasks more"), (
+        "bob's page stays open; of those that came and went nothing is left"
     )
 
 
@@ -168,6 +209,7 @@ RUDE = (
     '{"note": ""}',
     '{"note": "%s"}' % ("o" * 501),
     '{"note": "It was me.", "by": "bob"}',
+    '["Hurry!"]',
     b"\xff",
 )
 NOTES = [f"Hurry! {number}" for number in range(6)]
@@ -199,10 +241,9 @@ async def test_shield_the_room_from_one_peer(app, start, connect, db):
     lost.vanish()
     slow.stop_reading()
 
-    for message in RUDE:
+    for message in (*RUDE, *(json.dumps({"note": note}) for note in NOTES[:-1])):
         ann.send(message)
-    for note in NOTES:
-        ann.send_json({"note": note})
+    ann.send(json.dumps({"note": NOTES[-1]}).encode())
     of_ann, of_carl, _ = await asyncio.gather(notes_of(ann), notes_of(carl), end_of(slow))
     left = await watching(client, live)
 
@@ -210,27 +251,14 @@ async def test_shield_the_room_from_one_peer(app, start, connect, db):
         "ann": [*["an error" for _ in RUDE], *NOTES],
         "carl": NOTES,
         "open pages": 2,
-    }, "ann sent what is no note and then notes, to carl, a lost page and one that reads no more"
-
-
-@contextmanager
-def right_after_the_look(engine, change):
-    """Calls `change` once the app has read a progress, before the app gets what it read."""
-    waiting = [change]
-
-    def read(_connection, _cursor, statement, *_):
-        if waiting and statement.startswith("SELECT") and "progress" in statement:
-            await_only(waiting.pop()())
-
-    event.listen(engine.sync_engine, "after_cursor_execute", read)
-    yield
-    event.remove(engine.sync_engine, "after_cursor_execute", read)
+    }, "ann sent what is no note and then notes, the last as bytes, in one burst: to carl, a lost "
+    "page and one that reads no more"
 
 
 async def told(page):
-    """The last progress that a page heard of before a note that it sends now."""
+    """The last progress that a page hears of, from its first message to a note that it sends."""
+    progress = (await page.receive_json()).get("progress", "nothing")
     page.send_json({"note": "Still there?"})
-    progress = "nothing"
     while "note" not in (message := await page.receive_json()):
         progress = message.get("progress")
     return progress
@@ -244,11 +272,13 @@ async def test_send_the_present_state_first(app, client, connect, db):
         return await client.put(live.replace("live", "progress"), json={"progress": progress})
 
     ann = await connect(live, **page_of("ann"))
-    progress = {"ann, who came at 40": await told(ann)}
+    with db.commits_fail():
+        await pack(90)
+    progress = {"ann, as 90 was not stored": await told(ann)}
     with right_after_the_look(db.engine, lambda: pack(70)):
         bob = await connect(live, **page_of("bob"))
         progress["bob, who came as 40 became 70"] = await told(bob)
 
-    assert progress == {"ann, who came at 40": 40, "bob, who came as 40 became 70": 70}, (
+    assert progress == {"ann, as 90 was not stored": 40, "bob, who came as 40 became 70": 70}, (
         "the last progress that each page was told"
     )

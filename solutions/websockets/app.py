@@ -16,7 +16,8 @@ pages that are open at this process, are the warehouse's, behind a gate of its o
 
 `create_app(engine, ...)` takes as keywords:
 `origins`       the origins of the shop's own pages
-`backlog`       how many messages may wait for one page; a page that is further behind is let go
+`backlog`       how many messages may wait for one page; a page that is further behind is let go,
+                one that reads is not, even when a member sends a burst
 `screen(note)`  cleans a note of bad words: other people's code, slow, raises what it likes
 `redis`         with it several processes serve the shop, and a page may be at any of them: what one
                 publishes there, all of them tell their own pages. Without it there is one process.
@@ -29,16 +30,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import (
-    Body,
-    Depends,
-    FastAPI,
-    HTTPException,
-    Path,
-    WebSocket,
-    WebSocketDisconnect,
-    WebSocketException,
-)
+from fastapi import Body, Depends, FastAPI, HTTPException, Path, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import WebSocketException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
