@@ -7,8 +7,8 @@ it, and must never learn a code.
 
 What they read, and checks rely on:
 - One JSON object a line on the stream `log`, with `event`. A request ends with the line "request"
-  (`method`, `path`, `status`); on its way come "label printed", "refused" or "failed", and from the
-  worker "mail sent". Of a crash one line tells, "failed", with the stack.
+  (`method`, `path`, `status`), one that crashes too; on its way come "label printed", "refused" or
+  "failed", and from the worker "mail sent". Of a crash one line tells, "failed", with the stack.
 - `request_id` in every line: what the caller sent as X-Request-ID if that is 1 to 64 of
   `A-Z a-z 0-9 . _ -`, else a new one. Every reply has it as X-Request-ID, a 500 too. Where a desk
   is known (header X-Desk), its lines have `desk`.
@@ -163,6 +163,7 @@ def create_app(
     requests = Counter(
         "shop_requests", "Requests", ["method", "route", "status"], registry=registry
     )
+    engine.sync_engine.hide_parameters = True
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     # TODO follow-the-trace: who starts a span for each request, in the caller's trace?
     app = FastAPI()
