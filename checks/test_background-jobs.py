@@ -72,10 +72,8 @@ def in_an_hour(task):
     if task.cron:
         minutes = (NOON + timedelta(minutes=minute) for minute in range(60))
         return sum(is_cron_task_now(task.cron, minute) for minute in minutes)
-    every = (
-        task.interval if isinstance(task.interval, timedelta) else timedelta(seconds=task.interval)
-    )
-    return HOUR // every
+    every = task.interval or HOUR  # what has neither is sent once
+    return HOUR // (every if isinstance(every, timedelta) else timedelta(seconds=every))
 
 
 def shop_broker(app, redis):
