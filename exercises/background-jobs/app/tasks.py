@@ -52,12 +52,12 @@ def add_tasks(
     sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     async def claim(shipment_id: int) -> Shipment | None:
-        """The shipment, from now on ours alone; None where it is done or somebody's."""
+        """The shipment, from now on ours alone; None where it is over or somebody's."""
         # TODO claim-before-you-work: what if two workers come here at once, and one dies later?
         now = clock()
         async with sessions.begin() as session:
             shipment = await session.get_one(Shipment, shipment_id)
-            if shipment.status == "done":
+            if shipment.status in {"done", "refused"}:
                 return None
             shipment.status, shipment.claimed_at = "running", now
             return shipment
@@ -92,8 +92,8 @@ def add_tasks(
             return 0
         try:
             bought = await buy_labels(shipment)
-        except Exception:
-            await leave(shipment_id, "failed")
+        except Exception as error:
+            await leave(shipment_id, "refused" if isinstance(error, RefusedError) else "failed")
             raise
         await leave(shipment_id, "done")
         return bought

@@ -14,10 +14,12 @@ the environment: REDIS_URL, DATABASE_URL, LONGEST_SECONDS, LABEL_SECONDS):
 
 POST /shipments?parcels=2 answers 202 and the id, also while the queue is down: the shipment is
 stored, "sweep" sends it later. GET /shipments/1 tells status, labelled and parcels. The status is
-"waiting", "running" (since `claimed_at`), "done" or "failed". No shipment takes longer than 20
-minutes; one that says so for longer lost its worker. Up to 50,000 may wait for their turn.
-A shipment gets three tries in all when the carrier is down (`CarrierDownError`), not at once but a
-minute apart, and only one when the carrier refuses it (`RefusedError`). "sweep" runs once a minute.
+"waiting", "running" (since `claimed_at`), "done", "failed" (it may be tried again) or "refused".
+No shipment takes longer than `longest`, 20 minutes if unset: one that runs for longer lost its
+worker. Another must get it before three times `longest` are over, and goes on after the last label.
+Up to 50,000 may wait for their turn. "sweep" runs once a minute.
+A task gets three tries in all when the carrier is down (`CarrierDownError`), not at once but a
+minute apart. What the carrier refuses (`RefusedError`), it is not asked for again.
 
 `create_app(engine, *, broker, later, ...)` takes the world outside as keywords:
 `broker`              sends tasks: what `create_broker(url)` gives, one of taskiq_redis

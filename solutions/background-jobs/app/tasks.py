@@ -52,13 +52,14 @@ def add_tasks(
     sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     async def claim(shipment_id: int) -> Shipment | None:
-        """The shipment, from now on ours alone; None where it is done or somebody's."""
+        """The shipment, from now on ours alone; None where it is over or somebody's."""
         now = clock()
+        unfinished = Shipment.status.not_in(("done", "refused"))
         free = or_(Shipment.claimed_at.is_(None), Shipment.claimed_at < now - longest)
         async with sessions.begin() as session:
             return await session.scalar(
                 update(Shipment)
-                .where(Shipment.id == shipment_id, Shipment.status != "done", free)
+                .where(Shipment.id == shipment_id, unfinished, free)
                 .values(status="running", claimed_at=now)
                 .returning(Shipment)
             )
@@ -97,8 +98,8 @@ def add_tasks(
             return 0
         try:
             bought = await buy_labels(shipment)
-        except Exception:
-            await leave(shipment_id, "failed")
+        except Exception as error:
+            await leave(shipment_id, "refused" if isinstance(error, RefusedError) else "failed")
             raise
         await leave(shipment_id, "done")
         return bought
