@@ -81,6 +81,7 @@ async def test_answer_404_for_the_others(app, client, db):
         "own shipped, cancelled": await ask("DELETE", own_shipped.id),
         "no such order": [str(each)[:3] for each in no_order.values()],
         "bob's": await ask("GET", bobs.id),
+        "bob's, cancelled": await ask("DELETE", bobs.id),
         "bob's shipped, cancelled": await ask("DELETE", bobs_shipped.id),
         "a line of bob's": await ask("DELETE", f"{bobs.id}/lines/9999"),
     }
@@ -91,6 +92,7 @@ async def test_answer_404_for_the_others(app, client, db):
         "own shipped, cancelled": 409,
         "no such order": ["404", "404", "404"],
         "bob's": no_order["GET"],
+        "bob's, cancelled": no_order["DELETE"],
         "bob's shipped, cancelled": no_order["DELETE"],
         "a line of bob's": no_order["line"],
     }, "bob's orders answer like no order at all"
