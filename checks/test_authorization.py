@@ -3,6 +3,7 @@
 import re
 
 from fastapi import APIRouter, Depends
+from fastapi.security import HTTPBearer
 from sqlalchemy import case, update
 from starlette.responses import PlainTextResponse
 
@@ -26,11 +27,9 @@ async def test_ask_for_the_owner_in_the_query(app, client, db):
     line, bobs_line = (app.OrderLine(order_id=each.id, sku="tea") for each in (first, bobs))
     await db.add(line, bobs_line)
 
-    listed = await client.get("/orders", params={"limit": 2}, headers=by_ann)
+    listed = await client.get("/orders", params={"limit": 1}, headers=by_ann)
 
-    assert listed.json() == {"ids": [first.id, second.id], "total": 2}, (
-        "a page of two, of two own orders"
-    )
+    assert listed.json() == {"ids": [first.id], "total": 2}, "a page of one, of two own orders"
 
     async def remove(order, line):
         path = f"/orders/{order.id}/lines/{line.id}"
@@ -66,30 +65,36 @@ async def test_answer_404_for_the_others(app, client, db):
     own_shipped, bobs_shipped = (app.Order(customer_id=each, shipped=True) for each in (ann, bob))
     await db.add(own, own_shipped, bobs, bobs_shipped)
 
-    async def ask(method, order_id):
-        reply = await client.request(method, f"/orders/{order_id}", headers=by_ann)
-        words = re.sub(r"\d+", "…", reply.text) if reply.status_code >= 400 else ""
-        return {reply.status_code: words}
+    async def ask(method, path):
+        reply = await client.request(method, f"/orders/{path}", headers=by_ann)
+        words = re.sub(r"\d+", "…", reply.text)
+        return f"404 {words}" if reply.status_code == 404 else reply.status_code
 
-    no_order = {method: await ask(method, 9_999) for method in ("GET", "DELETE")}
+    no_order = {
+        "GET": await ask("GET", 9999),
+        "DELETE": await ask("DELETE", 9999),
+        "line": await ask("DELETE", "9999/lines/9999"),
+    }
     told = {
-        "own": [*await ask("GET", own.id)],
-        "own, cancelled": [*await ask("DELETE", own.id)],
-        "own shipped, cancelled": [*await ask("DELETE", own_shipped.id)],
-        "no such order": [*no_order["GET"], *no_order["DELETE"]],
+        "own": await ask("GET", own.id),
+        "own, cancelled": await ask("DELETE", own.id),
+        "own shipped, cancelled": await ask("DELETE", own_shipped.id),
+        "no such order": [str(each)[:3] for each in no_order.values()],
         "bob's": await ask("GET", bobs.id),
         "bob's, cancelled": await ask("DELETE", bobs.id),
         "bob's shipped, cancelled": await ask("DELETE", bobs_shipped.id),
+        "a line of bob's": await ask("DELETE", f"{bobs.id}/lines/9999"),
     }
 
     assert told == {
-        "own": [200],
-        "own, cancelled": [204],
-        "own shipped, cancelled": [409],
-        "no such order": [404, 404],
+        "own": 200,
+        "own, cancelled": 204,
+        "own shipped, cancelled": 409,
+        "no such order": ["404", "404", "404"],
         "bob's": no_order["GET"],
         "bob's, cancelled": no_order["DELETE"],
         "bob's shipped, cancelled": no_order["DELETE"],
+        "a line of bob's": no_order["line"],
     }, "bob's orders answer like no order at all"
 
 
@@ -107,7 +112,6 @@ async def test_tell_401_from_403(app, client, db):
     told = {
         "no key": await ship({}),
         "an unknown key": await ship({"Authorization": "Bearer key-of-eve"}),
-        "a password": await ship({"Authorization": "Basic YW5uOnRlYQ=="}),
         "a customer": await ship(by_ann),
         "staff": await ship(by_staff),
     }
@@ -115,7 +119,6 @@ async def test_tell_401_from_403(app, client, db):
     assert told == {
         "no key": "401 Bearer",
         "an unknown key": "401 Bearer",
-        "a password": "401 Bearer",
         "a customer": 403,
         "staff": 204,
     }, "status and challenge"
@@ -131,9 +134,10 @@ async def test_check_roles_on_the_server(app, client, db):
         path = f"/office/orders/{order.id}/ship"
         return (await client.post(path, headers=headers, params=params)).status_code
 
+    claims = {"X-Role": "staff", "X-User-Role": "staff", "Cookie": "role=staff"}
     told = {"staff": await ship(by_sue)}
-    told["who says so"] = await ship(by_ann | {"X-Role": "staff"}, role="staff")
-    roles = case((app.Customer.id == ann, "staff"), else_="customer")
+    told["who says so"] = await ship(by_ann | claims, role="staff")
+    roles = case((app.Customer.id == ann, "staff"), else_="packer")
     await db.execute(update(app.Customer).values(role=roles))
     told |= {"staff until now": await ship(by_sue), "staff from now on": await ship(by_ann)}
 
@@ -143,7 +147,7 @@ async def test_check_roles_on_the_server(app, client, db):
         "staff until now": 403,
         "staff from now on": 204,
     }, "who ships"
-    await client.post("/customers", json={"name": "eve"})
+
     await client.post("/customers", json={"name": "eva", "role": "staff"})
     await client.patch("/me", json={"name": "sue b"}, headers=by_sue)
     await client.patch("/me", json={"name": "sue b", "role": "staff"}, headers=by_sue)
@@ -151,8 +155,7 @@ async def test_check_roles_on_the_server(app, client, db):
 
     assert {"eva": "customer"} | stored == {
         "ann": "staff",
-        "sue b": "customer",
-        "eve": "customer",
+        "sue b": "packer",
         "eva": "customer",
     }, "names and roles; eva and sue asked to be staff"
 
@@ -164,7 +167,7 @@ async def test_deny_by_default(app, start, db):
         return "anybody reads this"
 
     def careless(shop):
-        reports = APIRouter(dependencies=[Depends(answer)])
+        reports = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))])
         reports.add_api_route("/reports", answer)
         reports.add_api_websocket_route("/live", answer)
         shop.include_router(reports, prefix="/v2")
@@ -186,8 +189,7 @@ async def test_deny_by_default(app, start, db):
     [(_, by_staff)] = await keys(app, db, sue="staff")
     told = {
         "unguarded": sorted({*re.findall(r"/[\w/{}]+", refusal)}),
-        "a stranger at a guarded one": (await client.get("/reports")).status_code,
-        "staff there": (await client.get("/reports", headers=by_staff)).status_code,
+        "staff at a guarded one": (await client.get("/reports", headers=by_staff)).status_code,
         "who registers": (await client.post("/customers", json={"name": "eve"})).status_code,
     }
 
@@ -200,7 +202,6 @@ async def test_deny_by_default(app, start, db):
             "/v2/live",
             "/v2/reports",
         ],
-        "a stranger at a guarded one": 401,
-        "staff there": 200,
+        "staff at a guarded one": 200,
         "who registers": 201,
     }, "the paths that the RuntimeError names, and what others answer"

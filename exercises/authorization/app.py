@@ -115,33 +115,6 @@ class Profile(BaseModel):
     role: str = "customer"
 
 
-async def list_orders(db: AsyncSession, customer: Customer, limit: int) -> dict[str, object]:
-    """The first ids, and how many there are."""
-    # TODO ask-for-the-owner-in-the-query: whose rows does each statement of these three reach?
-    mine = Order.customer_id == customer.id
-    ids = await db.scalars(select(Order.id).where(mine).order_by(Order.id).limit(limit))
-    total = await db.scalar(select(func.count(Order.id)))
-    return {"ids": ids.all(), "total": total}
-
-
-async def place_order(db: AsyncSession, customer: Customer, new: NewOrder) -> int:
-    if await db.get(Address, new.address_id) is None:
-        raise HTTPException(404, "There is no such address")
-    order = Order(customer_id=customer.id, address_id=new.address_id)
-    db.add(order)
-    await db.flush()
-    db.add(OrderLine(order_id=order.id, sku=new.sku))
-    return order.id
-
-
-async def remove_line(db: AsyncSession, customer: Customer, order_id: int, line_id: int) -> None:
-    line = (OrderLine.id == line_id) & (OrderLine.order_id == order_id)
-    own = select(Order.id).where(Order.customer_id == customer.id)
-    removed = await db.execute(delete(OrderLine).where(line, own.exists()).returning(OrderLine.id))
-    if removed.first() is None:
-        raise HTTPException(404, "There is no such line")
-
-
 async def find_order(db: AsyncSession, customer: Customer, order_id: int) -> Order:
     # TODO answer-404-for-the-others: what does each refusal tell about somebody else's order?
     order = await db.get(Order, order_id)
@@ -152,12 +125,70 @@ async def find_order(db: AsyncSession, customer: Customer, order_id: int) -> Ord
     return order
 
 
-async def cancel_order(db: AsyncSession, customer: Customer, order_id: int) -> None:
-    order = await db.get(Order, order_id)
-    if order is not None and order.shipped:
-        raise HTTPException(409, "It is on its way")
-    order = await find_order(db, customer, order_id)
-    await db.delete(order)
+def shop_routes() -> APIRouter:
+    shop = APIRouter(dependencies=[Depends(current_customer)])
+
+    @shop.patch("/me", status_code=204)
+    async def change_profile(profile: Profile, customer: CustomerDep) -> None:
+        for field, value in profile.model_dump().items():
+            setattr(customer, field, value)
+
+    @shop.get("/orders/{order_id}")
+    async def show_order(order_id: Id, db: SessionDep, customer: CustomerDep) -> dict[str, object]:
+        order = await find_order(db, customer, order_id)
+        return {"id": order.id, "shipped": order.shipped}
+
+    @shop.delete("/orders/{order_id}", status_code=204)
+    async def cancel_order(order_id: Id, db: SessionDep, customer: CustomerDep) -> None:
+        order = await db.get(Order, order_id)
+        if order is not None and order.shipped:
+            raise HTTPException(409, "It is on its way")
+        order = await find_order(db, customer, order_id)
+        await db.delete(order)
+
+    @shop.get("/orders")
+    async def list_orders(
+        db: SessionDep, customer: CustomerDep, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    ) -> dict[str, object]:
+        """The first ids, and how many there are."""
+        # TODO ask-for-the-owner-in-the-query: whose rows does each statement of these three reach?
+        mine = Order.customer_id == customer.id
+        ids = await db.scalars(select(Order.id).where(mine).order_by(Order.id).limit(limit))
+        total = await db.scalar(select(func.count(Order.id)))
+        return {"ids": ids.all(), "total": total}
+
+    @shop.post("/orders", status_code=201)
+    async def place_order(new: NewOrder, db: SessionDep, customer: CustomerDep) -> int:
+        if await db.get(Address, new.address_id) is None:
+            raise HTTPException(404, "There is no such address")
+        order = Order(customer_id=customer.id, address_id=new.address_id)
+        db.add(order)
+        await db.flush()
+        db.add(OrderLine(order_id=order.id, sku=new.sku))
+        return order.id
+
+    @shop.delete("/orders/{order_id}/lines/{line_id}", status_code=204)
+    async def remove_line(order_id: Id, line_id: Id, db: SessionDep, customer: CustomerDep) -> None:
+        mine = Order.customer_id == customer.id
+        line = (OrderLine.id == line_id) & (OrderLine.order_id == order_id)
+        own = select(Order.id).where(mine)
+        gone = await db.scalar(delete(OrderLine).where(line, own.exists()).returning(OrderLine.id))
+        if gone is None:
+            raise HTTPException(404, "There is no such line")
+
+    return shop
+
+
+def office_routes() -> APIRouter:
+    office = APIRouter(dependencies=[Depends(require_staff)])
+
+    @office.post("/orders/{order_id}/ship", status_code=204)
+    async def ship_order(order_id: Id, db: SessionDep) -> None:
+        if (order := await db.get(Order, order_id)) is None:
+            raise HTTPException(404, "There is no such order")
+        order.shipped = True
+
+    return office
 
 
 def guards(dependant: Dependant) -> bool:
@@ -174,52 +205,6 @@ def open_routes(app: FastAPI) -> set[str]:
         if isinstance(dependant, Dependant) and not guards(dependant):
             found |= {f"{method} {dependant.path}" for method in getattr(route, "methods", {"ANY"})}
     return found - PUBLIC
-
-
-def shop_routes() -> APIRouter:
-    shop = APIRouter(dependencies=[Depends(current_customer)])
-
-    @shop.patch("/me", status_code=204)
-    async def change_profile(profile: Profile, customer: CustomerDep) -> None:
-        for field, value in profile.model_dump().items():
-            setattr(customer, field, value)
-
-    @shop.get("/orders")
-    async def show_orders(
-        db: SessionDep, customer: CustomerDep, limit: Annotated[int, Query(ge=1, le=100)] = 20
-    ) -> dict[str, object]:
-        return await list_orders(db, customer, limit)
-
-    @shop.post("/orders", status_code=201)
-    async def post_order(new: NewOrder, db: SessionDep, customer: CustomerDep) -> int:
-        return await place_order(db, customer, new)
-
-    @shop.get("/orders/{order_id}")
-    async def show_order(order_id: Id, db: SessionDep, customer: CustomerDep) -> dict[str, object]:
-        order = await find_order(db, customer, order_id)
-        return {"id": order.id, "shipped": order.shipped}
-
-    @shop.delete("/orders/{order_id}", status_code=204)
-    async def delete_order(order_id: Id, db: SessionDep, customer: CustomerDep) -> None:
-        await cancel_order(db, customer, order_id)
-
-    @shop.delete("/orders/{order_id}/lines/{line_id}", status_code=204)
-    async def delete_line(order_id: Id, line_id: Id, db: SessionDep, customer: CustomerDep) -> None:
-        await remove_line(db, customer, order_id, line_id)
-
-    return shop
-
-
-def office_routes() -> APIRouter:
-    office = APIRouter(dependencies=[Depends(require_staff)])
-
-    @office.post("/orders/{order_id}/ship", status_code=204)
-    async def ship_order(order_id: Id, db: SessionDep) -> None:
-        if (order := await db.get(Order, order_id)) is None:
-            raise HTTPException(404, "There is no such order")
-        order.shipped = True
-
-    return office
 
 
 def create_app(
