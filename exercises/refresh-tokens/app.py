@@ -4,21 +4,23 @@ A customer signs in once on each device, with e-mail and password. The device ge
 for five minutes, and a refresh token in a cookie, which buys the next two and is spent. All refresh
 tokens that come of one sign-in are its family.
 
-There already: the tables, the routes, what they answer, a 422 that repeats no input, and
-`Passwords`, which hashes off the loop.
+There already: the tables, the routes, what they answer, a 422 that repeats no input, and the
+verifying of passwords, off the loop.
     POST /session {"email", "password"}            200 {"access_token", …} and the cookie
     POST /session/refresh                          the same, for the cookie
     GET /session                                   200 {"customer"}: whose cookie it is
     POST /session/logout                           204: its sign-in ends, spent token or not
     POST /password {"email", "password", "new"}    204: all sign-ins of the customer end
-Who brings no good password or cookie is told 401. A spent token that is refreshed again ends its
-family. A sign-in ends 14 days after its last refresh, and 30 days after it began. The shop's pages
-and this API are one site. The cookie goes to /session only, and no script of a page sees it.
+A logout without a good cookie is a 204 as well. Otherwise, who brings no good password or cookie is
+told 401. A spent token that is refreshed again ends its family. A sign-in ends 14 days after its
+last refresh, and 30 days after it began; the customer's other ones go on. The shop's pages and this
+API are one site. The token is in the cookie only, which goes to /session only, and no script of a
+page sees it.
 
 Seams of create_app: `secret` signs access tokens and has 32 bytes or more. `hasher` is a
 `PasswordHash`, by default with pwdlib's recommended parameters. `clock` tells the time, in UTC. The
-shop has several workers: another one may set `RefreshToken.used_at` or `Customer.password_hash` at
-any moment.
+shop has several workers: at any moment another one may set `RefreshToken.used_at` or
+`Customer.password_hash`, or store the next token of a refresh that is under way.
 """
 
 import secrets
@@ -86,25 +88,6 @@ class Access(BaseModel):
     expires_in: int = ACCESS // timedelta(seconds=1)
 
 
-class Passwords:
-    """Hashes in threads, two at a time, and as often for a stranger as for a customer."""
-
-    def __init__(self, hasher: PasswordHash) -> None:
-        self._hasher = hasher
-        self._limiter = CapacityLimiter(2)
-
-    async def hash(self, password: SecretStr) -> str:
-        plain = password.get_secret_value()
-        return await to_thread.run_sync(self._hasher.hash, plain, limiter=self._limiter)
-
-    async def fits(self, password: SecretStr, customer: Customer | None) -> bool:
-        if customer is None:
-            await self.hash(password)
-            return False
-        plain, stored = password.get_secret_value(), customer.password_hash
-        return await to_thread.run_sync(self._hasher.verify, plain, stored, limiter=self._limiter)
-
-
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -146,8 +129,7 @@ def create_app(
     key = secret.get_secret_value()
     if len(key.encode()) < 32:
         raise ValueError("the secret for signing tokens needs 32 bytes or more")
-    hasher = hasher or PasswordHash.recommended()
-    passwords = Passwords(hasher)
+    hasher, two_at_a_time = hasher or PasswordHash.recommended(), CapacityLimiter(2)
     app = FastAPI()
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.state.sessions = sessions = async_sessionmaker(engine, expire_on_commit=False)
@@ -177,10 +159,18 @@ def create_app(
         same = (Customer.id == customer.id, Customer.password_hash == customer.password_hash)
         return update(Customer).where(*same).returning(Customer.id)
 
+    async def hashed(password: SecretStr) -> str:
+        plain = password.get_secret_value()
+        return await to_thread.run_sync(hasher.hash, plain, limiter=two_at_a_time)
+
     async def by_password(given: Credentials) -> Customer:
         async with sessions() as db:
             customer = await db.scalar(select(Customer).where(Customer.email == given.email))
-        if not await passwords.fits(given.password, customer) or customer is None:
+        if customer is None:
+            await hashed(given.password)  # a stranger waits as long as a customer
+            raise refused()
+        plain, stored = given.password.get_secret_value(), customer.password_hash
+        if not await to_thread.run_sync(hasher.verify, plain, stored, limiter=two_at_a_time):
             raise refused()
         return customer
 
@@ -197,10 +187,9 @@ def create_app(
 
     @app.post("/password", status_code=204)
     async def change_password(given: NewPassword) -> None:
-        customer = await by_password(given)
-        hashed = await passwords.hash(given.new)
+        customer, new_hash = await by_password(given), await hashed(given.new)
         async with sessions.begin() as db:
-            if await db.scalar(unchanged(customer).values(password_hash=hashed)) is None:
+            if await db.scalar(unchanged(customer).values(password_hash=new_hash)) is None:
                 raise refused()
 
     @app.post("/session/refresh")
