@@ -170,8 +170,8 @@ class Grading:
         self.claims = [item for item in session.items if isinstance(item, proof.Claim)]
         jobs = self.jobs(session.items)
         hidden = [self.pack.root / "solutions", self.pack.root / "skills"]
-        # Somebody's server is shared by all; our own processes mostly wait.
-        slots = {None: cores(), "valkey": cores() + 1}.get(self.config.option.redis, 1)
+        # One more than cores, as some checks wait; but somebody's own server is shared by all.
+        slots = 1 if self.config.option.redis not in {None, "valkey"} else cores() + 1
         if jobs:
             self.prepare(slots, [item for job in jobs.values() for item in job.items])
         children = Children(self.config, hidden, self.config.option.time_limit, slots)
