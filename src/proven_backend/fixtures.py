@@ -168,7 +168,9 @@ async def web(db: Observer, redis: "Redis", project: Path, launch: Launch) -> As
                 SEAMS=json.dumps(seams),
             )
             await until(lambda: process.says("Uvicorn running"))
-            client = AsyncClient(transport=AsyncHTTPTransport(uds=socket), base_url="http://shop")
+            # No timeout: a WebSocket may be silent for long.
+            transport = AsyncHTTPTransport(uds=socket)
+            client = AsyncClient(transport=transport, base_url="http://shop", timeout=None)
             return await stack.enter_async_context(client)
 
         yield web
