@@ -23,6 +23,7 @@ def test_what_a_wrong_leaves_behind_does_not_catch_the_next(pack: Path, run: Run
 
     assert "this wrong passes test_add_the_tax: the check does not see it" in result.stdout
     assert "1 of 2 counter-examples caught" in result.stdout
+    assert "run again alone" in result.stdout
 
 
 def test_a_real_server_is_for_the_proof_alone(run: Run) -> None:

@@ -29,20 +29,21 @@ class Job:
 
     With `until_green` the run ends, after the first check, at the first that passes; that job's
     times say which is likely to be the quickest. `real` checks start processes, which only our own
-    programs may. `fault` is the one sentence that stands for the
-    topic where the program could not be imported.
+    programs may. `alone` says that it ran again without company. `fault` is the one sentence that
+    stands for the topic where the program could not be imported.
     """
 
     program: Program
     items: list[pytest.Item]
     until_green: "Job | None" = None
     real: bool = False
+    alone: bool = False
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     fault: Verdict | None = None
 
     def again(self) -> None:
-        """Forgets all verdicts."""
-        self.verdicts, self.fault = {}, None
+        """Forgets all verdicts, to run without company."""
+        self.verdicts, self.fault, self.alone = {}, None, True
 
     def left(self) -> list[pytest.Item]:
         """The checks that still have no verdict, in the order in which they are to run."""

@@ -78,10 +78,12 @@ def claims(
         for name, kind, job, judge in made:
             claim = _claim(parent, name, kind, partial(judge, job))
             own = job.items[0]
-            claim.job, claim.company = (
-                job,
-                f"{topic} {own.name if job.until_green else judge is all_pass}",
-            )
+            sharing = "rights" if judge is all_pass else "path"
+            if job.real:
+                sharing = name
+            elif job.until_green:
+                sharing = own.name
+            claim.job, claim.company = job, f"{file.name} {sharing}"
             if job.until_green:
                 solution = job.until_green.program
                 claim.control = controls.setdefault(own.name, Job(solution, [own]))
@@ -161,10 +163,8 @@ def _topic_claims(
     learned = [rule.check for rule in rules]
     for number, rule in enumerate(rules, 1):
         program = programs.step(stub, solution, ids[: ids.index(rule.id) + 1])
-        name, walked = (
-            f"step {number}: {rule.id}",
-            [by_name[each] for each in learned[: number + 1]],
-        )
+        name = f"step {number}: {rule.id}"
+        walked = [by_name[each] for each in learned[: number + 1]]
         if program.sources == solution.sources:
             yield name, "step", solved, all_pass
         else:
@@ -308,6 +308,8 @@ def summary(claims: list[Claim], database: str) -> Iterator[str]:
     ]
     counted.insert(1, f"{len(rules)} rules")
     yield f"proven on {NAMES[database]}: {', '.join(counted)}"
+    if again := [f"{job.program.topic} {job.program.name}" for job in jobs if job.alone]:
+        yield f"run again alone, as they did not hold in company: {', '.join(again)}"
     by_check: dict[str, list[float]] = defaultdict(list)
     for job in jobs:
         for name, verdict in job.verdicts.items():
