@@ -3,7 +3,7 @@ BIN := .venv/bin
 MYPY := skills/fastapi-project-setup/assets/pyproject.toml
 TOPICS := $(notdir $(wildcard exercises/*))
 
-.PHONY: help learn prove test lint docs bench weaken repeat
+.PHONY: help learn prove test lint bench weaken repeat
 
 help:
 	@echo "make learn   set up, copy the exercises to work/, grade them, say what is next"

@@ -1,13 +1,14 @@
 import asyncio
 import logging
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager
 
 import pytest
-from httpx2 import ASGITransport, AsyncBaseTransport, AsyncClient, AsyncHTTPTransport, Response
+from httpx2 import AsyncBaseTransport, AsyncHTTPTransport, Response
 from sqlalchemy import Engine, event, inspect, text
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import await_only
 
+from proven_backend.database import connections
 from proven_backend.tools import mypy, ruff
 
 SECRET = "9f2c41d07be84c5f9a3d6e1b8c7042aa"
@@ -28,50 +29,10 @@ class Supplier(AsyncBaseTransport):
         return Response(200, json={"cents": self.cents})
 
 
-@asynccontextmanager
-async def running(db, service):
-    """A client of a service between its start and its stop."""
-    async with service.router.lifespan_context(service) as state:
-
-        async def asgi(scope, receive, send):
-            await service(scope | {"state": dict(state or {})}, receive, send)
-
-        transport = ASGITransport(db.story.wrap(asgi), raise_app_exceptions=False)
-        async with AsyncClient(transport=transport, base_url="http://shop") as client:
-            yield client
-
-
-@asynccontextmanager
-async def running_until_killed(db, service):
-    """Like `running`, but it ends as a server does at the second Ctrl-C, by a CancelledError."""
-    with suppress(asyncio.CancelledError):
-        async with running(db, service) as client:
-            yield client
-            raise asyncio.CancelledError
-
-
 def shop(app, url, *, cents=450, **settings):
     """The service of a shop whose database is at `url`, and whose supplier has one price."""
     settings = app.Settings(secret_key=SECRET, database_url=url, **settings)
     return app.create_app(settings, transport=Supplier(cents))
-
-
-@contextmanager
-def connections():
-    """The connections that engines open inside the block, as long as they are open."""
-    open_now = []
-
-    def opened(*_call):
-        open_now.append("connection")
-
-    def closed(*_call):
-        open_now.pop()
-
-    event.listen(Engine, "do_connect", opened)
-    event.listen(Pool, "close", closed)
-    yield open_now
-    event.remove(Engine, "do_connect", opened)
-    event.remove(Pool, "close", closed)
 
 
 @contextmanager
@@ -135,16 +96,16 @@ async def test_build_with_a_factory(app, db, empty, serve):
     }, "what each shop tells of the tea: the south was made after the north"
 
 
-async def test_start_and_stop_in_lifespan(app, db):
+async def test_start_and_stop_in_lifespan(app, db, running):
     """A shop does not start without its database; however it stops, no connection stays open."""
     await db.add(app.Product(sku="tea", left=2))
 
     with connections() as left_open:
-        async with running_until_killed(db, shop(app, db.url)) as client:
+        async with running(shop(app, db.url), cancelled=True) as client:
             served = await client.get("/stock/tea")
     with database_down():
         try:
-            async with running(db, shop(app, db.url)):
+            async with running(shop(app, db.url)):
                 without_database = "started"
         except (Exception, SystemExit):  # noqa: BLE001 - whatever stops the start
             without_database = "stopped"
@@ -158,7 +119,7 @@ async def test_start_and_stop_in_lifespan(app, db):
     )
 
 
-async def test_fail_fast_on_settings(app, db, monkeypatch):
+async def test_fail_fast_on_settings(app, db, monkeypatch, running):
     """A missing or weak setting stops the start by its name, and no secret is ever printed."""
     await db.add(app.Product(sku="tea", left=2))
     url = f"postgresql+asyncpg://shop:{PASSWORD}@db/shop"
@@ -173,7 +134,7 @@ async def test_fail_fast_on_settings(app, db, monkeypatch):
             else:
                 monkeypatch.setenv(f"SHOP_{name}", value)
         try:
-            async with running(db, app.create_app(transport=Supplier())) as client:
+            async with running(app.create_app(transport=Supplier())) as client:
                 reply = await client.get("/stock/tea", headers={"Origin": DESK})
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever stops the start
             return f"stopped: {error}"
@@ -206,7 +167,7 @@ async def test_fail_fast_on_settings(app, db, monkeypatch):
     assert shown == [], "secrets that can be read in an error or in a printed Settings"
 
 
-async def test_size_the_pool_for_the_database(app, db, caplog):
+async def test_size_the_pool_for_the_database(app, db, caplog, running):
     """An engine keeps to its limit, outlives a restart, and hides values in errors and logs."""
     raw = []
 
@@ -235,7 +196,7 @@ async def test_size_the_pool_for_the_database(app, db, caplog):
         with connections() as open_now:
             of_three = await most_at_once(open_now, [use(engine) for _ in range(4)])
         with connections() as open_now:
-            async with running(db, shop(app, db.url, connections=1)) as client:
+            async with running(shop(app, db.url, connections=1)) as client:
                 of_one = await most_at_once(open_now, [client.get("/stock/tea") for _ in range(2)])
         return {"4 uses of an engine for 3": of_three, "2 requests to a shop for 1": of_one}
 
@@ -301,12 +262,12 @@ def tapped(monkeypatch):
     return told
 
 
-async def test_share_one_http_client(app, db, monkeypatch):
+async def test_share_one_http_client(app, db, monkeypatch, running):
     """All calls to the supplier share one HTTP client, closed however the shop stops."""
     supplier = tapped(monkeypatch)
     service = app.create_app(app.Settings(secret_key=SECRET, database_url=db.url))
 
-    async with running_until_killed(db, service) as client:
+    async with running(service, cancelled=True) as client:
         prices = [(await client.get(f"/prices/{sku}")).text for sku in ("tea", "rice", "salt")]
 
     assert {"prices": prices, "supplier": supplier} == {

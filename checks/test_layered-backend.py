@@ -4,18 +4,18 @@ import asyncio
 import re
 import sys
 from collections import Counter, defaultdict
-from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 
 import grimp
 import pytest
 from fastapi.params import Depends
-from httpx2 import ASGITransport, AsyncClient
 from importlinter import configuration
 from importlinter.application.use_cases import lint_imports
 from sqlalchemy import Engine, event, func, select
-from sqlalchemy.pool import Pool
 from sqlalchemy.util import await_only
+
+from proven_backend.database import connections
 
 configuration.configure()
 
@@ -43,46 +43,6 @@ PLANTED = {
 
 def order(*skus, count=1):
     return {"customer": CUSTOMER, "lines": [{"sku": sku, "count": count} for sku in skus]}
-
-
-@asynccontextmanager
-async def running(db, service):
-    """A client of a service between its start and its stop."""
-    async with service.router.lifespan_context(service) as state:
-
-        async def asgi(scope, receive, send):
-            await service(scope | {"state": dict(state or {})}, receive, send)
-
-        transport = ASGITransport(db.story.wrap(asgi), raise_app_exceptions=False)
-        async with AsyncClient(transport=transport, base_url="http://shop") as client:
-            yield client
-
-
-@asynccontextmanager
-async def running_until_cancelled(db, service):
-    """Like `running`, but it ends as a server does at the second Ctrl-C, by a CancelledError."""
-    with suppress(asyncio.CancelledError):
-        async with running(db, service) as client:
-            yield client
-            raise asyncio.CancelledError
-
-
-@contextmanager
-def connections():
-    """The connections that engines open inside the block, as long as they are open."""
-    open_now = []
-
-    def opened(*_call):
-        open_now.append("connection")
-
-    def closed(*_call):
-        open_now.pop()
-
-    event.listen(Engine, "do_connect", opened)
-    event.listen(Pool, "close", closed)
-    yield open_now
-    event.remove(Engine, "do_connect", opened)
-    event.remove(Pool, "close", closed)
 
 
 @contextmanager
@@ -191,7 +151,7 @@ async def test_import_only_the_next_layer(app, project):
     )
 
 
-async def test_hold_everything_in_the_app(app, db, empty):
+async def test_hold_everything_in_the_app(app, db, empty, running):
     """Apps run side by side, each on its database; a stopped one holds nothing and starts again."""
     async with empty.engine.begin() as connection:
         await connection.run_sync(app.Base.metadata.create_all)
@@ -205,12 +165,12 @@ async def test_hold_everything_in_the_app(app, db, empty):
         north, south = [
             app.from_settings(app.Settings(database_url=url)) for url in (db.url, empty.url)
         ]
-        async with running(db, north) as in_north:
-            async with running(db, south) as in_south:
+        async with running(north) as in_north:
+            async with running(south) as in_south:
                 seen = {"side by side": [await price(in_north), await price(in_south)]}
             seen["north when south has stopped"] = await price(in_north)
         seen["left open"] = len(left_open)
-        async with running_until_cancelled(db, north) as in_north:
+        async with running(north, cancelled=True) as in_north:
             seen["north started again"] = await price(in_north)
         seen["left open when cancelled"] = len(left_open)
 
@@ -310,7 +270,7 @@ async def test_store_an_order_whole(app, client, db):
 
 
 @pytest.mark.time_limit(30)
-async def test_sell_each_item_once(app, db, monkeypatch):
+async def test_sell_each_item_once(app, db, monkeypatch, running):
     """Of 200 requests at once 40 want eight packs: none is sold twice, nobody sees an error."""
     await db.add(*(app.Product(sku=sku, price=450, in_stock=8) for sku in ("jam", "tea")))
     monkeypatch.setenv("SHOP_DATABASE_URL", db.url)
@@ -318,8 +278,8 @@ async def test_sell_each_item_once(app, db, monkeypatch):
 
     with database_errors() as said:
         async with (
-            running(db, app.from_settings()) as one,
-            running(db, app.from_settings()) as other,
+            running(app.from_settings()) as one,
+            running(app.from_settings()) as other,
         ):
             requests = []
             for number, skus in enumerate(baskets):

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import Pool
 from sqlalchemy.util import await_only
 
 from proven_backend import postgresql
@@ -183,6 +184,24 @@ class Observer:
         """How many connections of the engine under grade are in use."""
         assert isinstance(self.engine.pool, QueuePool)
         return self.engine.pool.checkedout()
+
+
+@contextmanager
+def connections() -> Iterator[list[str]]:
+    """A list with an entry for each connection that any engine opens in the block and has open."""
+    open_now: list[str] = []
+
+    def opened(*_call: object) -> None:
+        open_now.append("connection")
+
+    def closed(*_call: object) -> None:
+        open_now.pop()
+
+    event.listen(Engine, "do_connect", opened)
+    event.listen(Pool, "close", closed)
+    yield open_now
+    event.remove(Engine, "do_connect", opened)
+    event.remove(Pool, "close", closed)
 
 
 class TablesError(RuntimeError):

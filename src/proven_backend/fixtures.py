@@ -7,7 +7,13 @@ import json
 import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -44,6 +50,7 @@ def web():
     redis = Redis.from_url(environ["REDIS_URL"])
     return create_app(engine, redis=redis, **json.loads(environ["SEAMS"]))
 """
+Running = Callable[..., AbstractAsyncContextManager[AsyncClient]]
 Serve = Callable[[FastAPI], Awaitable[AsyncClient]]
 Start = Callable[..., Awaitable[AsyncClient]]
 Launch = Callable[..., Awaitable[Process]]
@@ -177,19 +184,39 @@ async def web(db: Observer, redis: "Redis", project: Path, launch: Launch) -> As
 
 
 @pytest.fixture
-async def serve(pytestconfig: pytest.Config) -> AsyncIterator[Serve]:
-    """``client = await serve(service)``: a client of any FastAPI app over ASGI."""
+def running(pytestconfig: pytest.Config) -> Running:
+    """``async with running(service) as client:``: a client of any FastAPI app from start to stop.
+
+    With ``cancelled=True`` the app ends as at a server's second Ctrl-C, by a CancelledError.
+    """
+    story = pytestconfig.stash[STORY]
     served = pytestconfig.stash[SERVED] = {}
+
+    @asynccontextmanager
+    async def running(service: FastAPI, *, cancelled: bool = False) -> AsyncIterator[AsyncClient]:
+        with suppress(asyncio.CancelledError) if cancelled else nullcontext():
+            async with service.router.lifespan_context(service) as state:
+
+                async def app(scope: Message, receive: Receive, send: Send) -> None:
+                    await service({**scope, "state": dict(state or {})}, receive, send)
+
+                transport = ASGITransport(story.wrap(app), raise_app_exceptions=False)
+                async with AsyncClient(transport=transport, base_url="http://shop") as client:
+                    served[client] = app
+                    yield client
+                if cancelled:
+                    raise asyncio.CancelledError
+
+    return running
+
+
+@pytest.fixture
+async def serve(running: Running) -> AsyncIterator[Serve]:
+    """``client = await serve(service)``: a client of any FastAPI app over ASGI."""
     async with AsyncExitStack() as stack:
 
         async def serve(service: FastAPI) -> AsyncClient:
-            app = await stack.enter_async_context(_running(service))
-            transport = ASGITransport(
-                pytestconfig.stash[STORY].wrap(app), raise_app_exceptions=False
-            )
-            client = AsyncClient(transport=transport, base_url="http://shop")
-            served[await stack.enter_async_context(client)] = app
-            return client
+            return await stack.enter_async_context(running(service))
 
         yield serve
 
@@ -247,14 +274,3 @@ async def connect(serve: Serve, pytestconfig: pytest.Config) -> AsyncIterator[Co
     for peer in peers:
         peer.task.cancel()
     await asyncio.gather(*(peer.task for peer in peers), return_exceptions=True)
-
-
-@asynccontextmanager
-async def _running(service: FastAPI) -> AsyncIterator[ASGIApp]:
-    """The app while its lifespan runs, with the lifespan's state."""
-    async with service.router.lifespan_context(service) as state:
-
-        async def with_state(scope: Message, receive: Receive, send: Send) -> None:
-            await service({**scope, "state": dict(state or {})}, receive, send)
-
-        yield with_state

@@ -28,6 +28,7 @@ from proven_backend.fixtures import (  # noqa: F401 - fixtures
     launch,
     project,
     redis,
+    running,
     serve,
     server,
     start,
