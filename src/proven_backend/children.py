@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,15 +91,28 @@ class Children:
     """Runs groups of jobs, a few at once; each in a `slot`, by number, that no other has then.
 
     The jobs of a group share a child, one after the other: half the time of a short job is that of
-    a fresh process (its pages are copied as they are touched).
+    a fresh process (its pages are copied as they are touched). `heard` is told of each job that has
+    one more verdict. The run is given up when there is something to read at `stop`, a descriptor.
     """
 
-    def __init__(self, config: pytest.Config, hidden: list[Path], limit: float, slots: int) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        hidden: list[Path],
+        limit: float,
+        slots: int,
+        heard: Callable[[Job], None] = lambda _job: None,
+        stop: int | None = None,
+    ) -> None:
         self.config, self.hidden, self.limit, self.slots = config, hidden, limit, slots
+        self.heard = heard
         memory = Path("/dev/shm")
         parent = memory if os.access(memory, os.W_OK) else None
         self.root = Path(tempfile.mkdtemp(prefix="proven-", dir=parent))
         self.selector = selectors.DefaultSelector()
+        self.stopped = False
+        if stop is not None:
+            self.selector.register(stop, selectors.EVENT_READ)
         self.waiting: list[Group] = []
         self.running: dict[int, _Running] = {}
 
@@ -110,7 +123,10 @@ class Children:
             while self.waiting or self.running:
                 while self.waiting and len(self.running) < self.slots:
                     self.start(self.waiting.pop())
-                for running in self.wait():
+                ended = self.wait()
+                if self.stopped:
+                    return
+                for running in ended:
                     if any(job.left() for job in running.group):
                         self.waiting.append(running.group)
                     else:
@@ -158,7 +174,10 @@ class Children:
         soonest = min(running.deadline for running in self.running.values())
         ended = []
         for key, _ in self.selector.select(max(0.0, soonest - time.monotonic())):
-            running: _Running = key.data
+            running: _Running | None = key.data
+            if running is None:
+                self.stopped = True
+                continue
             try:
                 data = os.read(running.pipe, 1 << 16)
             except BlockingIOError:
@@ -194,9 +213,11 @@ class Children:
             elif verdict.check == "":
                 running.job.fault = verdict
                 running.current = None
+                self.heard(running.job)
             elif verdict.check == running.current:
                 running.job.verdicts[verdict.check] = verdict
                 running.current = None
+                self.heard(running.job)
 
     def finish(self, running: _Running) -> int:
         """Ends a child and all that it started; returns its wait status."""
@@ -230,3 +251,4 @@ class Children:
         else:
             message += " while its app.py was imported"
             running.job.fault = Verdict("", kind=kind, message=message)
+        self.heard(running.job)

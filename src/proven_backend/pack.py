@@ -5,6 +5,7 @@ pairs of the same rules. Nothing here runs code.
 """
 
 import ast
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -225,3 +226,24 @@ def check_names(file: Path) -> list[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.name.startswith("test_")
     ]
+
+
+def check_digests(file: Path) -> dict[str, str]:
+    """A digest of each check function by name: it changes with the function or with what they share.
+
+    The file is not imported.
+    """
+    text = file.read_text()
+    parts = {"": ""}
+    for node in ast.parse(text).body:
+        source = ast.get_source_segment(text, node) or ""
+        name = getattr(node, "name", "")
+        if name.startswith("test_"):
+            parts[name] = source
+        else:
+            parts[""] += source + "\n"
+    shared = parts.pop("")
+    return {
+        name: hashlib.sha256((shared + source).encode()).hexdigest()[:16]
+        for name, source in parts.items()
+    }
