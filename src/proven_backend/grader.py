@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from proven_backend.pack import check_digests
@@ -61,27 +60,23 @@ class Answer:
 
 
 class Grader:
-    """The warm process, for one pack and one target; a context manager that ends it."""
+    """The warm process, for one pack and one target; `close` ends it.
 
-    def __init__(self, root: Path, target: Path) -> None:
+    Messages are at most `width` columns wide.
+    """
+
+    def __init__(self, root: Path, target: Path, width: int = 100) -> None:
         self.number = 0
         self.said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this
         # -P: nothing of the folder that the person happens to be in is imported.
         command = [sys.executable, "-P", "-m", "proven_backend.grader", str(root), str(target)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said
+            command,
+            env=os.environ | {"COLUMNS": str(width)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
         )
-
-    def __enter__(self) -> "Grader":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the process, whatever it is at."""
@@ -220,9 +215,7 @@ class _Server:
         topic, rule = job.program.topic, rule_of(item)
         verdict = job.fault or job.verdicts[name]
         state, text = grading.judge(topic, rule, job, verdict)
-        self.send(
-            Answer(number, topic, rule, state, text, self.digests[name], verdict.seconds)
-        )
+        self.send(Answer(number, topic, rule, state, text, self.digests[name], verdict.seconds))
 
     def send(self, answer: Answer) -> None:
         """Writes one line; a reader that is gone ends this process."""
@@ -257,9 +250,19 @@ def main(root: str, target: str) -> int:
     answers = os.dup(1)
     os.dup2(2, 1)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: os.close(answers))  # code under grade never has it
+        os.register_at_fork(
+            after_in_child=lambda: os.close(answers)
+        )  # code under grade never has it
     return pytest.main(
-        ["-c", f"{root}/pyproject.toml", "--noconftest", "--capture=no", "-p", "no:cacheprovider", f"--target={target}"],
+        [
+            "-c",
+            f"{root}/pyproject.toml",
+            "--noconftest",
+            "--capture=no",
+            "-p",
+            "no:cacheprovider",
+            f"--target={target}",
+        ],
         plugins=[_Server(answers)],
     )
 

@@ -15,7 +15,7 @@ from proven_backend.pack import Pack, Rule, Todo, todos
 from proven_backend.programs import Program, original
 from proven_backend.verdict import Verdict
 
-WIDTH = 100
+WIDTH = max(60, min(100, shutil.get_terminal_size((100, 25)).columns))
 LABEL = 10
 CheckFunction = ast.AsyncFunctionDef | ast.FunctionDef
 LINES, DONE, SEEN, SHORT = 25, 5, 7, 120
@@ -48,7 +48,7 @@ def explain(pack: Pack, rule: Rule, program: Program, verdict: Verdict) -> str:
         "expected": _paragraph(ast.get_docstring(function) or "", 2),
         "why": [],
         "where": _paragraph(where(pack, rule, program, verdict), 2),
-        "next": [f"{command('proven')} hint {rule.topic} {rule.id}"],
+        "next": [f"{command('proven')} hint {rule.id}"],
         "printed": _fold(verdict.printed.strip().splitlines(), 2),
     }
     room = LINES - 1 - sum(map(len, parts.values()))

@@ -109,6 +109,11 @@ class Pack:
         """Where checks stand that start real processes, if there are any."""
         return self.root / "checks" / f"real_{topic}.py"
 
+    def forget(self) -> None:
+        """Reads everything anew from now on: the files changed."""
+        _rules.cache_clear()
+        check_digests.cache_clear()
+
     def rules(self, topic: str) -> list[Rule]:
         """The topic's rules in the order in which they are learned.
 
@@ -228,8 +233,9 @@ def check_names(file: Path) -> list[str]:
     ]
 
 
+@cache
 def check_digests(file: Path) -> dict[str, str]:
-    """A digest of each check function by name: it changes with the function or with what they share.
+    """A digest of each check by name: it changes with the function or with what the checks share.
 
     The file is not imported.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from proven_backend import message, postgresql, proof, valkey, warm
+from proven_backend import message, postgresql, proof, valkey, warm, workspace
 from proven_backend.child import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401
 from proven_backend.children import Children, Job, cores
 from proven_backend.fixtures import (  # noqa: F401 - fixtures
@@ -121,8 +121,8 @@ class Grading:
         if given is not None:
             folder: Path = self.config.invocation_params.dir / given
             return folder.resolve()
-        work = self.pack.root / "work"
-        return work if work.is_dir() else self.pack.root / "exercises"
+        work = workspace.attached(self.pack.root)
+        return work if work and work.is_dir() else self.pack.root / "exercises"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(
@@ -354,7 +354,7 @@ class Grading:
             f"next: {topic} / {rule}",
             f"  open   {place}",
             f"  check  {message.command('pytest')} checks/test_{topic}.py -k {function}{target}",
-            f"  help   {message.command('proven')} hint {topic} {rule}",
+            f"  help   {message.command('proven')} hint {rule}",
         ]
 
 
