@@ -28,6 +28,7 @@ from proven_backend.verdict import Verdict
 
 PROGRAMMING_ERRORS = (NameError, TypeError, AttributeError, ImportError, SyntaxError)
 EVENTS = 300
+ALARM = hasattr(signal, "setitimer")
 SOLUTION = "solution"
 NO_TRACEBACK = "value"  # pytest's cheapest style: a long one of a failed request takes it 0.3 s
 APP = pytest.StashKey[ModuleType]()
@@ -38,6 +39,13 @@ STORY = pytest.StashKey[Story]()
 REPORTS = pytest.StashKey[list[pytest.TestReport]]()
 Run = tuple[Program, list[pytest.Item], bool]
 CALL = pytest.StashKey[pytest.CallInfo[None]]()
+
+
+def alarm(limit: float) -> None:
+    """Calls `Child.hang` in `limit` seconds (0: never); without alarms, as on Windows, nobody does,
+    and the process that asked ends the child without a word on where it was."""
+    if ALARM:
+        signal.setitimer(signal.ITIMER_REAL, limit)
 
 
 def seconds(item: pytest.Item, limit: float) -> float:
@@ -80,7 +88,8 @@ class Child:
         places = [folder / str(number) for number in range(len(runs))]
         if hidden is not None:
             sandbox.guard(folder, hidden)
-        signal.signal(signal.SIGALRM, self.hang)
+        if ALARM:
+            signal.signal(signal.SIGALRM, self.hang)
         for place, (program, items, until_green) in zip(places, runs, strict=True):
             if place is not places[0]:
                 self.send(Verdict("", kind="next"))
@@ -110,11 +119,11 @@ class Child:
         self.send(Verdict(check, kind="started"))
         self.verdict = Verdict(check)
         self.started = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, limit)
+        alarm(limit)
 
     def end(self) -> None:
         """Sends the verdict of the check that runs."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        alarm(0)
         self.verdict.seconds = time.perf_counter() - self.started
         self.verdict.printed = self.printed.take()
         self.send(self.verdict)
@@ -138,7 +147,7 @@ class Child:
             self.end()
             return False
         self.config.stash[APP] = app
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        alarm(0)
         return True
 
     def grade(self, item: pytest.Item) -> None:

@@ -1,26 +1,34 @@
-"""Runs jobs side by side in forked children; their verdicts come back over pipes.
+"""Runs jobs side by side in child processes, which send their verdicts back.
 
 This process never imports code under grade.
 """
 
+import json
 import os
 import selectors
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proven_backend.child import SLOT, Child, seconds
+from proven_backend import spawned
+from proven_backend.child import SLOT, Child, Run, seconds
 from proven_backend.programs import Program
 from proven_backend.verdict import Verdict
 
 GRACE = 2.0
+FORKS = hasattr(os, "fork")
+START_UP = 60.0  # s, at the most, until a child that is started anew has loaded its libraries
+LOOK = 0.01  # s between two looks at children that cannot be waited for
 
 
 @dataclass(eq=False)
@@ -61,12 +69,67 @@ class Job:
 Group = list[Job]
 
 
-@dataclass
+class _Forked:
+    """A child that is a copy of this process; what it says comes over a pipe."""
+
+    def __init__(self, pid: int, pipe: int) -> None:
+        self.pid, self.pipe = pid, pipe
+        os.set_blocking(pipe, False)
+
+    def read(self) -> bytes | None:
+        """What it said since the last call; None for nothing, no bytes once it is gone."""
+        try:
+            return os.read(self.pipe, 1 << 16)
+        except BlockingIOError:
+            return None
+
+    def end(self) -> str:
+        """Ends it and all that it started; says how it ended, or would have."""
+        os.close(self.pipe)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        return _ending(os.waitstatus_to_exitcode(status))
+
+
+class _Spawned:
+    """A child started anew, where there is no fork; what it says is written to a file.
+
+    Pipes could not be waited for on Windows.
+    """
+
+    def __init__(self, job: dict[str, Any], folder: Path) -> None:
+        answers, task = folder / "answers", folder / "job"
+        answers.touch()
+        task.write_text(json.dumps(job | {"answers": str(answers)}))
+        self.file = answers.open("rb")
+        command = [sys.executable, "-P", "-m", "proven_backend.spawned", str(task)]
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+
+    def read(self) -> bytes | None:
+        """What it said since the last call; None for nothing, no bytes once it is gone."""
+        gone = self.process.poll() is not None
+        return self.file.read() or (b"" if gone else None)
+
+    def end(self) -> str:
+        """Ends it; says how it ended, or would have."""
+        self.process.kill()
+        self.file.close()
+        return _ending(self.process.wait())
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended itself (exit status {code})"
+
+
+@dataclass(eq=False)
 class _Running:
     group: Group
     jobs: list[Job]
-    pid: int
-    pipe: int
+    child: _Forked | _Spawned
     deadline: float
     folder: Path
     slot: int
@@ -114,7 +177,7 @@ class Children:
         if stop is not None:
             self.selector.register(stop, selectors.EVENT_READ)
         self.waiting: list[Group] = []
-        self.running: dict[int, _Running] = {}
+        self.running: list[_Running] = []
 
     def run(self, groups: list[Group]) -> Iterator[Group]:
         """Yields each group when all its verdicts are there."""
@@ -132,37 +195,46 @@ class Children:
                     else:
                         yield running.group
         finally:
-            for running in list(self.running.values()):
+            for running in list(self.running):
                 self.finish(running)
             shutil.rmtree(self.root, ignore_errors=True)
 
     def start(self, group: Group) -> None:
-        """Forks a child for what the group has left to do."""
+        """Starts a child for what the group has left to do."""
         jobs = [job for job in group if job.left()]
-        slot = min(set(range(self.slots)) - {each.slot for each in self.running.values()})
-        reader, writer = os.pipe()
+        slot = min(set(range(self.slots)) - {each.slot for each in self.running})
         folder = Path(tempfile.mkdtemp(dir=self.root))
+        runs = [
+            (job.program, job.left(), bool(job.until_green and not job.verdicts)) for job in jobs
+        ]
+        hidden = None if any(job.real for job in jobs) else self.hidden
+        child = (self.fork if FORKS else self.spawn)(runs, folder, hidden, slot)
+        deadline = self.patience(None) + (0 if FORKS else START_UP)
+        running = _Running(group, jobs, child, deadline, folder, slot)
+        self.running.append(running)
+        if isinstance(child, _Forked):
+            self.selector.register(child.pipe, selectors.EVENT_READ, running)
+
+    def fork(self, runs: list[Run], folder: Path, hidden: list[Path] | None, slot: int) -> _Forked:
+        """A child that has loaded all that this process has."""
+        reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
                 os.setpgid(0, 0)
                 self.config.stash[SLOT] = slot
-                child = Child(self.config, writer, self.limit)
-                child.run(
-                    [
-                        (job.program, job.left(), bool(job.until_green and not job.verdicts))
-                        for job in jobs
-                    ],
-                    folder,
-                    None if any(job.real for job in jobs) else self.hidden,
-                )
+                Child(self.config, writer, self.limit).run(runs, folder, hidden)
             finally:
                 os._exit(70)  # an error of our own must not unwind into a second pytest
         os.close(writer)
-        os.set_blocking(reader, False)
-        running = _Running(group, jobs, pid, reader, self.patience(None), folder, slot)
-        self.running[reader] = running
-        self.selector.register(reader, selectors.EVENT_READ, running)
+        return _Forked(pid, reader)
+
+    def spawn(
+        self, runs: list[Run], folder: Path, hidden: list[Path] | None, slot: int
+    ) -> _Spawned:
+        """A child that loads all anew."""
+        place = Path(tempfile.mkdtemp(dir=self.root))
+        return _Spawned(spawned.task(self.config, runs, folder, hidden, self.limit, slot), place)
 
     def patience(self, item: pytest.Item | None) -> float:
         """Until when a child may be silent that is at this check, or still at its import."""
@@ -171,32 +243,33 @@ class Children:
 
     def wait(self) -> list[_Running]:
         """Reads what the children say; returns those that ended."""
-        soonest = min(running.deadline for running in self.running.values())
+        soonest = min(running.deadline for running in self.running)
         ended = []
-        for key, _ in self.selector.select(max(0.0, soonest - time.monotonic())):
-            running: _Running | None = key.data
-            if running is None:
-                self.stopped = True
-                continue
-            try:
-                data = os.read(running.pipe, 1 << 16)
-            except BlockingIOError:
-                continue
+        for running in self.talking(max(0.0, soonest - time.monotonic())):
+            data = running.child.read()
             if data:
                 self.read(running, data)
                 item = next((i for i in running.job.items if i.name == running.current), None)
                 running.deadline = self.patience(item)
-            else:
-                status = self.finish(running)
-                self.went_away(running, status)
+            elif data is not None:
+                self.went_away(running, self.finish(running))
                 ended.append(running)
-        for running in list(self.running.values()):
+        for running in list(self.running):
             if time.monotonic() > running.deadline:
                 self.finish(running)
                 running.buffer = b""
                 self.failed(running, "hang", "it did not answer in its time and was ended")
                 ended.append(running)
         return ended
+
+    def talking(self, seconds: float) -> list[_Running]:
+        """The children that may have said something, after `seconds` at the latest."""
+        if not FORKS:
+            time.sleep(min(seconds, LOOK))
+            return list(self.running)
+        keys = [key for key, _ in self.selector.select(seconds)]
+        self.stopped = any(key.data is None for key in keys)
+        return [key.data for key in keys if key.data]
 
     def read(self, running: _Running, data: bytes) -> None:
         """Takes whole lines of a child's words."""
@@ -219,28 +292,21 @@ class Children:
                 running.current = None
                 self.heard(running.job)
 
-    def finish(self, running: _Running) -> int:
-        """Ends a child and all that it started; returns its wait status."""
-        self.selector.unregister(running.pipe)
-        os.close(running.pipe)
-        del self.running[running.pipe]
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(running.pid, signal.SIGKILL)
-        _, status = os.waitpid(running.pid, 0)
+    def finish(self, running: _Running) -> str:
+        """Ends a child and all that it started; says how it ended, or would have."""
+        if isinstance(running.child, _Forked):
+            self.selector.unregister(running.child.pipe)
+        self.running.remove(running)
+        how = running.child.end()
         shutil.rmtree(running.folder, ignore_errors=True)
-        return status
+        return how
 
-    def went_away(self, running: _Running, status: int) -> None:
+    def went_away(self, running: _Running, how: str) -> None:
         """A verdict that did not arrive is a failure."""
         if running.current is None and running.job.left() and not running.job.verdicts:
             running.current = ""
-        if running.current is None:
-            return
-        if os.WIFSIGNALED(status):
-            how = f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
-        else:
-            how = f"ended itself (exit status {os.WEXITSTATUS(status)})"
-        self.failed(running, "ended", f"the process of the code under grade {how}")
+        if running.current is not None:
+            self.failed(running, "ended", f"the process of the code under grade {how}")
 
     def failed(self, running: _Running, kind: str, message: str) -> None:
         """Records a failure of what the child was at."""

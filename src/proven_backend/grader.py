@@ -161,7 +161,7 @@ class _Server:
 
     def answer(self, request: Request, session: "pytest.Session", grading: "Grading") -> None:
         """Grades what is asked for, and sends each state as it is known."""
-        from proven_backend.children import Children, cores
+        from proven_backend.children import FORKS, Children, cores
 
         jobs: list[Job] = []
         first: set[str] = set()
@@ -188,7 +188,12 @@ class _Server:
         groups = [[job] for job in jobs if job.left()]
         hidden = [grading.pack.root / "solutions", grading.pack.root / "skills"]
         children = Children(
-            session.config, hidden, session.config.option.time_limit, cores(), heard, stop=0
+            session.config,
+            hidden,
+            session.config.option.time_limit,
+            cores(),
+            heard,
+            stop=0 if FORKS else None,
         )
         for _ in children.run(groups):
             pass

@@ -5,7 +5,6 @@ Named in pyproject.toml's ``addopts``, so that its options are known before any 
 
 import asyncio
 import importlib
-import os
 import shlex
 from collections import Counter, defaultdict
 from contextlib import suppress
@@ -67,8 +66,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "time_limit(seconds): what a slow tool may take at the least"
     )
-    if not hasattr(os, "fork"):
-        raise pytest.UsageError("this system cannot fork: use Linux, macOS or WSL")
     if config.option.target is not None:
         if config.option.prove:
             raise pytest.UsageError("--prove proves the pack itself: leave --target out")
