@@ -3,14 +3,15 @@ BIN := .venv/bin
 MYPY := skills/fastapi-project-setup/assets/pyproject.toml
 TOPICS := $(notdir $(wildcard exercises/*))
 
-.PHONY: help learn prove test lint bench weaken repeat
+.PHONY: help learn prove test lint bench weaken repeat walk
 
 help:
-	@echo "make learn   set up, copy the exercises to work/, grade them, say what is next"
+	@echo "make learn   set up, make the workspace, grade it, say what is next"
 	@echo "make prove   set up, prove every rule on SQLite, and on real servers"
 	@echo "make test    test the machinery"
 	@echo "make lint    ruff, mypy and the site, all strict"
 	@echo "make bench   how long grading and the proof take, as ratios to a floor"
+	@echo "make walk    solve the whole course through proven watch, hunk by hunk"
 	@echo "make repeat  check each solution 50 times in random order"
 	@echo "make weaken  drop each assert of the checks in turn: the proof must notice"
 
@@ -49,6 +50,10 @@ lint: .venv/ready
 
 bench: .venv/ready
 	@$(BIN)/python tests/bench.py
+	@$(BIN)/python tests/bench_loop.py
+
+walk: .venv/ready
+	@$(BIN)/python tests/walk.py $(TOPIC)
 
 weaken: .venv/ready
 	@$(BIN)/python tests/weaken.py $(TOPIC)

@@ -45,9 +45,7 @@ def test_right_code_passes_and_wrong_code_fails_with_its_message(pack: Path) -> 
         ("while True: pass\n", "it did not answer in its time and was ended while its app.py"),
     ],
 )
-def test_code_that_ends_or_hangs_its_process_is_named(
-    pack: Path, code: str, sentence: str
-) -> None:
+def test_code_that_ends_or_hangs_its_process_is_named(pack: Path, code: str, sentence: str) -> None:
     app = pack / "sub/orders/app.py"
     app.write_text(code + app.read_text())
 
