@@ -1,5 +1,8 @@
 """The proof: claims about every program that the pack can make, judged by what its checks say."""
 
+import importlib.metadata
+import platform
+import sqlite3
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from proven_backend import programs
 from proven_backend.children import Group, Job
@@ -295,6 +299,17 @@ def nothing_proven(claims: list[Claim], database: str, *, redis: bool, whole: bo
     return [f"nothing was proven: 0 {COUNTED[kind]}" for kind in COUNTED if kind in wanted - made]
 
 
+def versions(database: str) -> Iterator[str]:
+    """What the proof ran on: Python, the libraries that this package asks for, and the servers."""
+    yield f"Python {platform.python_version()}"
+    extras = {"sqlite": [""], "postgresql": ["", "postgresql", "valkey"]}[database]
+    for wanted in map(Requirement, importlib.metadata.requires("proven-backend") or []):
+        if not wanted.marker or any(wanted.marker.evaluate({"extra": extra}) for extra in extras):
+            yield f"{wanted.name} {importlib.metadata.version(wanted.name)}"
+    if database == "sqlite":
+        yield f"SQLite {sqlite3.sqlite_version}"
+
+
 def summary(claims: list[Claim], database: str) -> Iterator[str]:
     """What was proven, counted, and how long one check run took."""
     jobs = [claim.job for claim in claims if claim.job]
@@ -308,6 +323,7 @@ def summary(claims: list[Claim], database: str) -> Iterator[str]:
     ]
     counted.insert(1, f"{len(rules)} rules")
     yield f"proven on {NAMES[database]}: {', '.join(counted)}"
+    yield f"versions: {', '.join(versions(database))}"
     if again := [f"{job.program.topic} {job.program.name}" for job in jobs if job.alone]:
         yield f"run again alone, as they did not hold in company: {', '.join(again)}"
     by_check: dict[str, list[float]] = defaultdict(list)
