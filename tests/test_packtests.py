@@ -7,6 +7,8 @@ import pytest
 from conftest import Run, edit
 
 SKILL = "skills/orders/SKILL.md"
+QUERIES, EVALS = "skills/orders/evals/eval_queries.json", "skills/orders/evals/evals.json"
+BAKE, CAKE = '"bake a cake", "should_trigger": false', '"loads": "cakes"'
 RIGHT = 'SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]'
 Fault = Callable[[Path], object]
 
@@ -175,6 +177,74 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         ),
         "the description must be 120 to 300 characters",
     ),
+    "a long description": (
+        replaced(SKILL, "the order of a list.", "the order of a list" + ", or of another" * 12),
+        "the description must be 120 to 300 characters",
+    ),
+    "descriptions that are too long together": (
+        replaced(SKILL, "the order of a list.", "the order of a list" + ", or of another" * 500),
+        "characters: 7500 are the most",
+    ),
+    "a skill without queries": (
+        deleted(QUERIES),
+        f"{QUERIES} is missing: write it",
+    ),
+    "queries of another form": (
+        replaced(QUERIES, '"order the list by id", "should_trigger"', '"order it", "loads_it"'),
+        f"{QUERIES}: at [3, 'should_trigger']: Field required",
+    ),
+    "a query too few": (
+        replaced(QUERIES, '  {"query": "order the list by id", "should_trigger": true},\n', ""),
+        f"{QUERIES}: 9 queries should load the skill and 10 should not: write 10 of each",
+    ),
+    "a query that stands there twice": (
+        replaced(QUERIES, '"order the list by id"', '"the list has no order"'),
+        f"{QUERIES}: 'the list has no order' stands there 2 times: keep one",
+    ),
+    "a near miss that does not say what it loads": (
+        replaced(QUERIES, '"bake a cake", "should_trigger": false, "loads": null', BAKE),
+        f"{QUERIES}: 'bake a cake': a near miss says what it loads, and only a near miss",
+    ),
+    "a near miss that loads no topic": (
+        replaced(
+            QUERIES, '"bake a cake", "should_trigger": false, "loads": null', f"{BAKE}, {CAKE}"
+        ),
+        f"{QUERIES}: 'bake a cake' loads cakes: name another topic, or null",
+    ),
+    "a description without the words that people type": (
+        replaced(
+            "skills/prices/SKILL.md", "a tax and one about a bill that people", "x and y that z"
+        ),
+        "of 20 queries find their skill, and 85% must",
+    ),
+    "a skill without evals": (
+        deleted(EVALS),
+        f"{EVALS} is missing: write it",
+    ),
+    "evals of another skill": (
+        replaced(EVALS, '"skill_name": "orders"', '"skill_name": "prices"'),
+        f"{EVALS}: skill_name is prices: it must be orders",
+    ),
+    "evals without a number of their own": (
+        replaced(EVALS, '"id": 3', '"id": 2'),
+        f"{EVALS}: number the evals 1, 2, 3 in 'id'",
+    ),
+    "evals that are too few": (
+        lambda pack: cut(pack / EVALS, ',\n    {\n      "id": 3', "\n  ]"),
+        f"{EVALS} has 2 evals: write at least 3",
+    ),
+    "an assertion that names no rule": (
+        lambda pack: (pack / EVALS).write_text(
+            (pack / EVALS).read_text().replace("obeys list-in-order", "obeys list-by-name")
+        ),
+        f"{EVALS}: eval 1: 'obeys list-by-name: the list is in the order of its ids' must be",
+    ),
+    "a rule that no assertion names": (
+        lambda pack: (pack / EVALS).write_text(
+            (pack / EVALS).read_text().replace("list-in-order", "commit-before-reply")
+        ),
+        f"{EVALS}: no assertion names list-in-order: write a task that tempts to break it",
+    ),
     "a reference that is not named": (
         lambda pack: write(pack / "skills/orders/references/more.md", "# More\n"),
         "skills/orders/SKILL.md: references/more.md is not named",
@@ -270,3 +340,16 @@ def test_the_demonstration_pack_is_proven(run: Run) -> None:
 
     assert result.returncode == 0, result.stdout
     assert "proven on SQLite: 2 topics, 4 rules, 8 counter-examples caught" in result.stdout
+    assert "20 of 20 queries find their skill by TF-IDF over the descriptions" in result.stdout
+
+
+def test_a_query_that_finds_another_skill_is_named_in_a_proof_that_holds(
+    pack: Path, run: Run
+) -> None:
+    edit(pack / QUERIES, '"order the list by id"', '"share a\\nbill"')
+
+    result = run("--prove")
+
+    assert "19 of 20 queries find their skill by TF-IDF over the descriptions" in result.stdout
+    assert "  orders is missed, prices is found by: share a bill\n" in result.stdout
+    assert result.returncode == 0

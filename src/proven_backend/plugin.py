@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proven_backend import message, postgresql, proof, valkey, warm, workspace
+from proven_backend import message, postgresql, proof, routing, valkey, warm, workspace
 from proven_backend.child import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401
 from proven_backend.children import Children, Job, cores
 from proven_backend.fixtures import (  # noqa: F401 - fixtures
@@ -317,7 +317,9 @@ class Grading:
         for name, reason in self.left_out:
             write(f"not judged on {self.database}: {name} ({reason})")
         if self.config.option.prove:
-            for line in [*proof.summary(self.claims, self.database), *self.nothing]:
+            packs = any(claim.kind == "pack test" for claim in self.claims)
+            routes = routing.summary(self.pack) if packs else ()
+            for line in [*proof.summary(self.claims, self.database), *routes, *self.nothing]:
                 write(line)
             return
         if not self.states:
