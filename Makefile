@@ -32,7 +32,9 @@ help:
 	@$(call venv,.venv-agents)
 	@$(call install,.venv-agents) -r tests/agents/requirements.txt
 	@cp tests/agents/package.json .venv-agents/
-	@cd .venv-agents && PATH="$$PWD/bin:$$PATH" npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
+	@cd .venv-agents && export PATH="$$PWD/bin:$$PATH" && \
+	    npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund && \
+	    npm rebuild --silent opencode-ai @anthropic-ai/claude-code  # links what it has just unpacked
 	@touch $@
 
 learn: .venv/ready

@@ -58,18 +58,21 @@ def run(tmp_path: Path, project: Path) -> Run:
     path = os.pathsep.join([*map(str, PLACES), os.environ["PATH"]])
 
     def run(*command: object, cwd: Path = project, **variables: str) -> str:
-        ran = subprocess.run(
-            [str(word) for word in command],
-            cwd=cwd,
-            env={"HOME": str(home), "PATH": path, "TERM": "dumb"} | QUIET | variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        said = COLOUR.sub("", ran.stdout + ran.stderr)
-        assert ran.returncode == 0, f"{command} ended with {ran.returncode}:\n{said}"
-        return COLOUR.sub("", ran.stdout)
+        with (tmp_path / "said").open("w+") as said:  # OpenCode ends before a pipe took it all
+            ran = subprocess.run(
+                [str(word) for word in command],
+                cwd=cwd,
+                env={"HOME": str(home), "PATH": path, "TERM": "dumb"} | QUIET | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            said.seek(0)
+            output = COLOUR.sub("", said.read())
+        assert ran.returncode == 0, f"{command} ended with {ran.returncode}: {output}{ran.stderr}"
+        return output
 
     return run

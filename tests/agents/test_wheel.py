@@ -37,4 +37,8 @@ def test_a_wheel_carries_the_skills(
     found = json.loads(run("library-skills", "scan", "--json"))["skills"]
 
     assert sorted(skill["name"] for skill in found) == topics
+
+    run("library-skills", "install", "--all", "--yes")
+
+    assert sorted(link.name for link in (project / ".agents" / "skills").iterdir()) == topics
     assert "hint" in run(".venv/bin/proven", "--help")
