@@ -65,11 +65,11 @@ lint: .venv/ready
 	done; done
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: .venv/ready
+bench: .venv/judges
 	@$(BIN)/python tests/bench.py
 
-weaken: .venv/ready
+weaken: .venv/judges
 	@$(BIN)/python tests/weaken.py $(TOPIC)
 
-repeat: .venv/ready
+repeat: .venv/judges
 	@$(BIN)/python tests/repeat.py

@@ -207,7 +207,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         replaced(
             ".claude-plugin/marketplace.json", '"name": "proven-backend",\n  "owner"', '"owner"'
         ),
-        "agnix",
+        "agnix CC-MP-001: Marketplace is missing required 'name'",
     ),
     "a skill that is too long": (
         appended(SKILL, "\n" + "Orders are kept. " * 1250),
