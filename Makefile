@@ -47,7 +47,7 @@ prove: .venv/judges
 	@$(BIN)/pytest checks/ --prove
 	@$(BIN)/pytest checks/ --prove --database=postgresql --redis=valkey
 
-# Real clients from npm and a scanner: 3 GB and two minutes the first time, so not a part of prove.
+# Real clients from npm and a scanner: 2.3 GB the first time, so not a part of prove.
 prove-agents: .venv/judges .venv-agents/ready
 	@$(BIN)/pytest tests/agents -q
 
