@@ -40,5 +40,6 @@ def test_a_wheel_carries_the_skills(
 
     run("library-skills", "install", "--all", "--yes")
 
-    assert sorted(link.name for link in (project / ".agents" / "skills").iterdir()) == topics
+    linked = {link.name for link in (project / ".agents" / "skills").iterdir()}
+    assert set(topics) <= linked  # other packages bring skills, too
     assert "hint" in run(".venv/bin/proven", "--help")
