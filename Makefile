@@ -2,12 +2,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 MYPY := skills/fastapi-project-setup/assets/pyproject.toml
 TOPICS := $(notdir $(wildcard exercises/*))
+UV := $(shell command -v uv)
+venv = $(if $(UV),uv venv --quiet --clear --python $(PYTHON),$(PYTHON) -m venv --clear) $(1)
+install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/pip install --quiet --disable-pip-version-check)
 
-.PHONY: help learn prove test lint bench weaken repeat walk
+.PHONY: help learn prove prove-agents test lint bench weaken repeat walk
 
 help:
 	@echo "make learn   set up, make the workspace, grade it, say what is next"
 	@echo "make prove   set up, prove every rule on SQLite, and on real servers"
+	@echo "make prove-agents  install the skills in real clients, list them there, scan them"
 	@echo "make test    test the machinery"
 	@echo "make lint    ruff, mypy and the site, all strict"
 	@echo "make bench   how long grading and the proof take, as ratios to a floor"
@@ -17,27 +21,39 @@ help:
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12")'
-	@if command -v uv >/dev/null; then \
-	    uv venv --quiet --clear --python $(PYTHON) .venv && \
-	    uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
-	else \
-	    $(PYTHON) -m venv --clear .venv && \
-	    $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
-	fi
+	@$(call venv,.venv)
+	@$(call install,.venv) -c constraints.txt -e .
+	@touch $@
+
+.venv/dev: .venv/ready
+	@$(call install,.venv) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv-agents/ready: tests/agents/requirements.txt tests/agents/package.json
+	@$(call venv,.venv-agents)
+	@$(call install,.venv-agents) -r tests/agents/requirements.txt
+	@cp tests/agents/package.json .venv-agents/
+	@cd .venv-agents && export PATH="$$PWD/bin:$$PATH" && \
+	    npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund && \
+	    npm rebuild --silent opencode-ai @anthropic-ai/claude-code  # links what it has just unpacked
 	@touch $@
 
 learn: .venv/ready
 	@$(BIN)/proven start
 	@$(BIN)/proven check || [ $$? -eq 1 ]
 
-prove: .venv/ready
+prove: .venv/dev
 	@$(BIN)/pytest checks/ --prove
 	@$(BIN)/pytest checks/ --prove --database=postgresql --redis=valkey
 
-test: .venv/ready
-	@$(BIN)/pytest tests/ -q
+# Real clients from npm and a scanner: 2.3 GB the first time, so not a part of prove.
+prove-agents: .venv/dev .venv-agents/ready
+	@$(BIN)/pytest tests/agents -q
 
-lint: .venv/ready
+test: .venv/dev
+	@$(BIN)/pytest tests/ --ignore=tests/agents -q
+
+lint: .venv/dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --config-file $(MYPY) src
@@ -48,15 +64,15 @@ lint: .venv/ready
 	done; done
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: .venv/ready
+bench: .venv/dev
 	@$(BIN)/python tests/bench.py
 	@$(BIN)/python tests/bench_loop.py
 
-walk: .venv/ready
+walk: .venv/dev
 	@$(BIN)/python tests/walk.py $(TOPIC)
 
-weaken: .venv/ready
+weaken: .venv/dev
 	@$(BIN)/python tests/weaken.py $(TOPIC)
 
-repeat: .venv/ready
+repeat: .venv/dev
 	@$(BIN)/python tests/repeat.py

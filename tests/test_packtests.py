@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, edit
 
-SKILL = "skills/orders/SKILL.md"
+SKILL, SKILLS = "skills/orders/SKILL.md", ["skills/orders/SKILL.md", "skills/prices/SKILL.md"]
 QUERIES, EVALS = "skills/orders/evals/eval_queries.json", "skills/orders/evals/evals.json"
 BAKE, CAKE = '"bake a cake", "should_trigger": false', '"loads": "cakes"'
 RIGHT = 'SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]'
@@ -260,6 +260,48 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "a link out of a skill": (
         appended(SKILL, "\nSee [more](../prices/SKILL.md).\n"),
         "links to ../prices/SKILL.md: name it in code font",
+    ),
+    "a link out of a reference": (
+        lambda pack: write(pack / "skills/orders/references/more.md", "[Up](../SKILL.md)\n"),
+        "skills/orders/references/more.md: links to ../SKILL.md: name it in code font",
+    ),
+    "a path out of a skill": (
+        appended(SKILL, "\nSee `checks/test_orders.py`.\n"),
+        "skills/orders/SKILL.md: names checks/test_orders.py: clients copy the skill's own folder",
+    ),
+    "a skill that the specification refuses": (
+        replaced(SKILL, "---\n\n#", "level: 1\n---\n\n#"),
+        "skills/orders/SKILL.md: agentskills validate says: Unexpected fields in frontmatter",
+    ),
+    "a plugin that agnix refuses": (
+        replaced(
+            ".claude-plugin/marketplace.json", '"name": "proven-backend",\n  "owner"', '"owner"'
+        ),
+        "agnix CC-MP-001: Marketplace is missing required 'name'",
+    ),
+    "a skill that is too long": (
+        appended(SKILL, "\n" + "Orders are kept. " * 1250),
+        "tokens: 5000 are the most",
+    ),
+    "skills that are long in the median": (
+        lambda pack: [appended(file, "\n" + "Orders are kept. " * 700)(pack) for file in SKILLS],
+        "tokens in the median: 2500 are the most",
+    ),
+    "a stale marketplace": (
+        replaced(".claude-plugin/marketplace.json", '"./prices"', '"./price"'),
+        ".claude-plugin/marketplace.json is stale: run proven generate",
+    ),
+    "a stale archive of a skill": (
+        lambda pack: write(pack / "docs/.well-known/agent-skills/orders.zip", ""),
+        "docs/.well-known/agent-skills/orders.zip is stale: run proven generate",
+    ),
+    "a stale digest of a skill": (
+        lambda pack: write(pack / "skills/orders/references/more.md", "# More\n"),
+        "docs/.well-known/agent-skills/index.json is stale: run proven generate",
+    ),
+    "an archive of no skill": (
+        lambda pack: write(pack / "docs/.well-known/agent-skills/old.zip", ""),
+        "docs/.well-known/agent-skills/old.zip is of no skill: delete it",
     ),
     "a page without its includes": (
         lambda pack: write(pack / "docs/orders.md", "# Orders\n"),

@@ -95,6 +95,14 @@ class Pack:
         """Where the topic's rules stand."""
         return self.root / "skills" / topic / "SKILL.md"
 
+    def description(self, topic: str) -> str:
+        """What a client shows of a skill before it loads it; PackError where there is none."""
+        head = FRONTMATTER.match(self.skill(topic).read_text())
+        line = re.search(r"^description: (.+)$", head[1], re.MULTILINE) if head else None
+        if not line:
+            raise PackError(f"skills/{topic}/SKILL.md: its head has no description: write it")
+        return line[1]
+
     def task(self, kind: str, topic: str) -> Path:
         """The file of a stub or solution (kind "exercises", "solutions") that holds the task."""
         folder = self.root / kind / topic

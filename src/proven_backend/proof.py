@@ -15,9 +15,9 @@ from packaging.requirements import Requirement
 
 from proven_backend import programs
 from proven_backend.children import Group, Job
+from proven_backend.judges import PACK_TESTS
 from proven_backend.message import state
 from proven_backend.pack import Pack, PackError, Rule
-from proven_backend.packtests import PACK_TESTS
 from proven_backend.verdict import Verdict
 
 Judge = Callable[[Job], list[str]]

@@ -59,14 +59,6 @@ class Routed:
     found: str | None
 
 
-def description(pack: Pack, topic: str) -> str:
-    """What a client shows of a skill before it loads it; PackError where there is none."""
-    line = re.search(r"^description: (.+)$", pack.skill(topic).read_text(), re.MULTILINE)
-    if not line:
-        raise PackError(f"skills/{topic}/SKILL.md: its head has no description: write it")
-    return line[1]
-
-
 def router(texts: dict[str, str]) -> Callable[[str], str | None]:
     """A function that names the text that is nearest to a query; None if they share no word.
 
@@ -125,7 +117,7 @@ def queries(pack: Pack, topic: str) -> list[Query]:
 def routed(pack: Pack) -> list[Routed]:
     """Every query of the pack with the topic that it finds."""
     topics = pack.topics()
-    nearest = router({topic: f"{topic} {description(pack, topic)}" for topic in topics})
+    nearest = router({topic: f"{topic} {pack.description(topic)}" for topic in topics})
     return [
         Routed(topic, query, nearest(query.query))
         for topic in topics
@@ -215,7 +207,7 @@ def evals_are_whole(pack: Pack, topic: str) -> Iterator[str]:
 @pack_test
 def descriptions_fit_a_client(pack: Pack) -> Iterator[str]:
     """All descriptions together are short enough to be listed whole."""
-    characters = sum(len(description(pack, topic)) for topic in pack.topics())
+    characters = sum(len(pack.description(topic)) for topic in pack.topics())
     if characters > MOST_CHARACTERS:
         yield f"the descriptions have {characters} characters: {MOST_CHARACTERS} are the most"
     if not characters:
