@@ -34,11 +34,10 @@ from proven_backend.fixtures import (  # noqa: F401 - fixtures
     start,
     web,
 )
-from proven_backend.pack import Pack, PackError
+from proven_backend.pack import MARKS, TOO, Pack, PackError
 from proven_backend.programs import Program, original, read
 from proven_backend.verdict import Verdict
 
-MARKS = {"postgresql": "postgresql_only", "sqlite": "sqlite_only"}
 LAID_OUT = "name a folder laid out like exercises/"
 
 
@@ -63,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses options that make no sense, in one sentence, before anything is collected."""
     for mark in MARKS.values():
         config.addinivalue_line("markers", f"{mark}(reason): only this database can judge it")
-    config.addinivalue_line("markers", f"{proof.TOO}(reason): its wrongs are caught there as well")
+    config.addinivalue_line("markers", f"{TOO}(reason): its wrongs are caught there as well")
     config.addinivalue_line(
         "markers", "time_limit(seconds): what a slow tool may take at the least"
     )
