@@ -186,7 +186,7 @@ class Grading:
             ended.update(job for job in group if job not in doubted)
             while pending and jobs.get(pending[-1]) in ended:
                 item = pending.pop()
-                self.report(item, jobs.get(item))
+                self.report(item, jobs.get(item), pending[-1] if pending else None)
                 if session.shouldfail:
                     raise session.Failed(session.shouldfail)
                 if session.shouldstop:
@@ -243,11 +243,11 @@ class Grading:
             return Job(program, [], fault=Verdict("", kind="load", message=str(fault)))
         return Job(program, [])
 
-    def report(self, item: pytest.Item, job: Job | None) -> None:
+    def report(self, item: pytest.Item, job: Job | None, following: pytest.Item | None) -> None:
         """Reports one item to pytest, as if it had just run in this process."""
         hook = item.ihook
         if job is None or isinstance(item, proof.Claim):
-            hook.pytest_runtest_protocol(item=item, nextitem=None)
+            hook.pytest_runtest_protocol(item=item, nextitem=following)
             return
         topic, rule = topic_of(item), rule_of(item)
         verdict = job.fault or job.verdicts[item.name]
