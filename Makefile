@@ -3,13 +3,14 @@ BIN := .venv/bin
 MYPY := skills/fastapi-project-setup/assets/pyproject.toml
 TOPICS := $(notdir $(wildcard exercises/*))
 
-.PHONY: help learn prove test lint bench weaken repeat
+.PHONY: help learn prove test lint site bench weaken repeat
 
 help:
 	@echo "make learn   set up, copy the exercises to work/, grade them, say what is next"
 	@echo "make prove   set up, prove every rule on SQLite, and on real servers"
 	@echo "make test    test the machinery"
 	@echo "make lint    ruff, mypy and the site, all strict"
+	@echo "make site    read the site in a browser, built by MkDocs and by Zensical"
 	@echo "make bench   how long grading and the proof take, as ratios to a floor"
 	@echo "make repeat  check each solution 50 times in random order"
 	@echo "make weaken  drop each assert of the checks in turn: the proof must notice"
@@ -48,6 +49,19 @@ lint: .venv/ready
 	    (cd .mypy_cache/$$kind && ../../$(BIN)/mypy --config-file ../../$(MYPY) --cache-dir .cache $$(basename $$copy)) || exit 1; \
 	done; done
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.venv/site: .venv/ready
+	@if command -v uv >/dev/null; then \
+	    uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[site]'; \
+	else \
+	    $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'; \
+	fi
+	@touch $@
+
+site: .venv/ready
+	@command -v chromium >/dev/null || { echo "make site reads the site in a browser and finds no chromium: apt-get install chromium"; exit 1; }
+	@$(MAKE) --no-print-directory .venv/site
+	@$(BIN)/pytest tests/site -q
 
 bench: .venv/ready
 	@$(BIN)/python tests/bench.py

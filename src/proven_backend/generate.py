@@ -1,4 +1,4 @@
-"""The rule index, made from skills and checks: `proven generate` writes it, topic pages include it."""
+"""The rule index, made from skills and checks by `proven generate`; topic pages include it."""
 
 import ast
 import re
@@ -25,9 +25,10 @@ def generated(pack: Pack) -> dict[Path, str]:
     lines = [
         "# Rule index",
         "",
-        "Made from skills and checks by `proven generate`. The last column names the servers on which",
-        "each proof sees a wrong of the rule fail its check, a function of `checks/test_<topic>.py`.",
-        "The right passes on SQLite and PostgreSQL, unless only one of them can judge the rule.",
+        "Made from skills and checks by `proven generate`. The last column names the servers on",
+        "which each proof sees a wrong of the rule fail its check, a function of",
+        "`checks/test_<topic>.py`. The right passes on SQLite and on PostgreSQL, unless only one",
+        "of them can judge the rule.",
         "",
         *_section("versions", versions(pack)),
     ]
@@ -44,9 +45,10 @@ def _section(name: str, lines: list[str]) -> list[str]:
 def versions(pack: Pack) -> list[str]:
     """A sentence with the versions of this commit; SQLite's is that of the Python at hand."""
     file = pack.root / "constraints.txt"
-    pinned = dict(re.findall(r"^(.+)==(.+)$", file.read_text(), re.M)) if file.is_file() else {}
+    text = file.read_text() if file.is_file() else ""
+    pinned = dict(re.findall(r"^(.+)==(.+)$", text, re.MULTILINE))
     if lacking := VERSIONS.keys() - pinned.keys():
-        raise PackError(f"constraints.txt does not pin {', '.join(sorted(lacking))}: add them")
+        raise PackError(f"constraints.txt does not pin {', '.join(sorted(lacking))}: add it")
     named = [f"{name} {pinned[package]}" for package, name in VERSIONS.items()]
     return [
         "Every commit is proven with exactly the versions that its `constraints.txt` pins:",

@@ -186,7 +186,9 @@ class Grading:
             ended.update(job for job in group if job not in doubted)
             while pending and jobs.get(pending[-1]) in ended:
                 item = pending.pop()
-                self.report(item, jobs.get(item), pending[-1] if pending else None)
+                # A child would inherit what is kept for the next item.
+                following = pending[-1] if pending and not jobs else None
+                self.report(item, jobs.get(item), following)
                 if session.shouldfail:
                     raise session.Failed(session.shouldfail)
                 if session.shouldstop:
