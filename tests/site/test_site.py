@@ -70,7 +70,9 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session", params=BUILDERS)
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """The site as each of the two programs builds it from a copy of the same sources."""
     folder = tmp_path_factory.mktemp(request.param)
     for part in SOURCES:
@@ -214,7 +216,9 @@ def test_each_rule_stands_at_its_address(site: Site, page: Page) -> None:
 
 def lands_on(page: Page, rule: Rule) -> None:
     """The rule's heading stands at the top, and not under the page's header."""
-    page.wait_for_function("id => Math.abs(scrollY - window.was) < 1 || void (window.was = scrollY)")
+    page.wait_for_function(
+        "id => Math.abs(scrollY - window.was) < 1 || void (window.was = scrollY)"
+    )
     heading = page.locator(f"h3#{rule.id}").bounding_box()
     header = page.locator("header.md-header").bounding_box()
     assert heading and header
