@@ -65,7 +65,7 @@ def pages(folder: Path) -> list[str]:
 class Quiet(SimpleHTTPRequestHandler):
     """Serves files without a log."""
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Says nothing."""
 
 
@@ -221,7 +221,8 @@ def lands_on(page: Page, rule: Rule) -> None:
     )
     heading = page.locator(f"h3#{rule.id}").bounding_box()
     header = page.locator("header.md-header").bounding_box()
-    assert heading and header
+    assert heading
+    assert header
     below = heading["y"] - header["y"] - header["height"]
     assert 0 <= below < 100, f"{page.url} lands {below} px away from its rule"
 
