@@ -6,7 +6,7 @@ UV := $(shell command -v uv)
 venv = $(if $(UV),uv venv --quiet --clear --python $(PYTHON),$(PYTHON) -m venv --clear) $(1)
 install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/pip install --quiet --disable-pip-version-check)
 
-.PHONY: help learn prove prove-agents test lint bench weaken repeat walk
+.PHONY: help learn prove prove-agents test lint site bench weaken repeat walk
 
 help:
 	@echo "make learn   set up, make the workspace, grade it, say what is next"
@@ -14,6 +14,7 @@ help:
 	@echo "make prove-agents  install the skills in real clients, list them there, scan them"
 	@echo "make test    test the machinery"
 	@echo "make lint    ruff, mypy and the site, all strict"
+	@echo "make site    read the site in a browser, built by MkDocs and by Zensical"
 	@echo "make bench   how long grading and the proof take, as ratios to a floor"
 	@echo "make walk    solve the whole course through proven watch, hunk by hunk"
 	@echo "make repeat  check each solution 50 times in random order"
@@ -51,7 +52,7 @@ prove-agents: .venv/dev .venv-agents/ready
 	@$(BIN)/pytest tests/agents -q
 
 test: .venv/dev
-	@$(BIN)/pytest tests/ --ignore=tests/agents -q
+	@$(BIN)/pytest tests/ --ignore=tests/agents --ignore=tests/site -q
 
 lint: .venv/dev
 	@$(BIN)/ruff check .
@@ -63,6 +64,15 @@ lint: .venv/dev
 	    (cd .mypy_cache/$$kind && ../../$(BIN)/mypy --config-file ../../$(MYPY) --cache-dir .cache $$(basename $$copy)) || exit 1; \
 	done; done
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.venv/site: .venv/dev
+	@$(call install,.venv) -c constraints.txt -e '.[site]'
+	@touch $@
+
+site: .venv/dev
+	@command -v chromium >/dev/null || { echo "make site reads the site in a browser and finds no chromium: apt-get install chromium"; exit 1; }
+	@$(MAKE) --no-print-directory .venv/site
+	@$(BIN)/pytest tests/site -q
 
 bench: .venv/dev
 	@$(BIN)/python tests/bench.py

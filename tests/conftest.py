@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore = ["demo"]
+collect_ignore = ["demo", "site"]  # site: see `make site`
 HERE = Path(__file__).parent
 ACTIVATED = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -311,6 +311,14 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         replaced(SKILL, "**Give every list an order.**", "**Order every list.**"),
         "docs/rules.md is stale: run proven generate",
     ),
+    "a page without its part of the index": (
+        replaced("docs/prices.md", '--8<-- "docs/rules.md:prices"\n', ""),
+        "docs/prices.md does not include docs/rules.md:prices",
+    ),
+    "a version that is not pinned": (
+        replaced("constraints.txt", "fastapi==1.0\n", ""),
+        "constraints.txt does not pin fastapi: add it",
+    ),
     "a page of claims without a claim": (
         deleted("docs/claims.md"),
         "docs/claims.md holds no claim: nothing was tested",

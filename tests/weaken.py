@@ -15,7 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DATABASES = ("sqlite", "postgresql")
-PARTS = ["skills", "exercises", "solutions", "checks", "docs", "mkdocs.yml", "pyproject.toml"]
+PARTS = [
+    *("skills", "exercises", "solutions", "checks", "docs"),
+    *("constraints.txt", "mkdocs.yml", "pyproject.toml"),
+]
 
 
 def asserts(file: Path) -> Iterator[tuple[str, ast.Assert]]:

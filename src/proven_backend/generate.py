@@ -1,25 +1,17 @@
-"""The pages that are made from the skills: `proven generate` writes them."""
+"""Every file that is made from others: `proven generate` writes them."""
 
 from pathlib import Path
 
-from proven_backend import agents
+from proven_backend import agents, index
 from proven_backend.pack import Pack
 
 
 def generated(pack: Pack) -> dict[Path, bytes]:
-    """Every generated file with the content that it must have."""
-    return {pack.root / "docs" / "rules.md": _rules(pack).encode()} | agents.generated(pack)
+    """Every generated file with the content that it must have.
 
-
-def _rules(pack: Pack) -> str:
-    lines = ["# Rule index", "", "Made from the skills by `proven generate`."]
-    for topic in pack.topics():
-        lines += ["", f"## {topic}", "", "| rule | in one sentence |", "|---|---|"]
-        lines += [
-            f"| [`{rule.id}`]({topic}.md#{rule.id}) | {rule.sentence.replace('|', chr(92) + '|')} |"
-            for rule in pack.rules(topic)
-        ]
-    return "\n".join(lines) + "\n"
+    Raises PackError where the pack lacks what they are made from.
+    """
+    return {pack.root / "docs" / "rules.md": index.page(pack).encode()} | agents.generated(pack)
 
 
 def write(pack: Pack) -> list[Path]:

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+MARKS = {"postgresql": "postgresql_only", "sqlite": "sqlite_only"}
+TOO = "on_postgresql_too"  # races, locks, types and constraints: the databases differ there
 TODO = re.compile(r"^\s*# TODO ([a-z0-9-]+): (.+)$")
 FRONTMATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 TITLE = re.compile(r'title="(wrong|right|also right)(?: on (PostgreSQL|SQLite|Valkey)( too)?)?"')

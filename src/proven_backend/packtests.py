@@ -245,6 +245,8 @@ def docs_are_current(pack: Pack) -> Iterator[str]:
             f"skills/{topic}/SKILL.md:{FIRST_LINE}:",
             pack.task("exercises", topic).relative_to(pack.root).as_posix(),
             f"checks/test_{topic}.py",
+            f"docs/rules.md:{topic}",
+            "docs/rules.md:versions",
         ):
             if f'--8<-- "{part}"' not in text:
                 yield f'docs/{topic}.md does not include {part}: add the line --8<-- "{part}"'

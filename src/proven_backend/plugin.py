@@ -33,11 +33,10 @@ from proven_backend.fixtures import (  # noqa: F401 - fixtures
     start,
     web,
 )
-from proven_backend.pack import Pack, PackError
+from proven_backend.pack import MARKS, TOO, Pack, PackError
 from proven_backend.programs import Program, original, read
 from proven_backend.verdict import Verdict
 
-MARKS = {"postgresql": "postgresql_only", "sqlite": "sqlite_only"}
 LAID_OUT = "name a folder laid out like exercises/"
 
 
@@ -62,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses options that make no sense, in one sentence, before anything is collected."""
     for mark in MARKS.values():
         config.addinivalue_line("markers", f"{mark}(reason): only this database can judge it")
-    config.addinivalue_line("markers", f"{proof.TOO}(reason): its wrongs are caught there as well")
+    config.addinivalue_line("markers", f"{TOO}(reason): its wrongs are caught there as well")
     config.addinivalue_line(
         "markers", "time_limit(seconds): what a slow tool may take at the least"
     )
@@ -184,7 +183,9 @@ class Grading:
             ended.update(job for job in group if job not in doubted)
             while pending and jobs.get(pending[-1]) in ended:
                 item = pending.pop()
-                self.report(item, jobs.get(item))
+                # A child would inherit what is kept for the next item.
+                following = pending[-1] if pending and not jobs else None
+                self.report(item, jobs.get(item), following)
                 if session.shouldfail:
                     raise session.Failed(session.shouldfail)
                 if session.shouldstop:
@@ -241,11 +242,11 @@ class Grading:
             return Job(program, [], fault=Verdict("", kind="load", message=str(fault)))
         return Job(program, [])
 
-    def report(self, item: pytest.Item, job: Job | None) -> None:
+    def report(self, item: pytest.Item, job: Job | None, following: pytest.Item | None) -> None:
         """Reports one item to pytest, as if it had just run in this process."""
         hook = item.ihook
         if job is None or isinstance(item, proof.Claim):
-            hook.pytest_runtest_protocol(item=item, nextitem=None)
+            hook.pytest_runtest_protocol(item=item, nextitem=following)
             return
         topic, rule = topic_of(item), rule_of(item)
         verdict = job.fault or job.verdicts[item.name]

@@ -17,13 +17,11 @@ from proven_backend import programs
 from proven_backend.children import Group, Job
 from proven_backend.judges import PACK_TESTS
 from proven_backend.message import state
-from proven_backend.pack import Pack, PackError, Rule
+from proven_backend.pack import NAMES, TOO, Pack, PackError, Rule
 from proven_backend.verdict import Verdict
 
 Judge = Callable[[Job], list[str]]
 SLOWEST = 10
-NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-TOO = "on_postgresql_too"  # races, locks, types and constraints: the databases differ there
 
 
 class Claim(pytest.Item):
