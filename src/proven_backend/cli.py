@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -14,27 +15,28 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.syntax import Syntax
+from rich.console import Console
 from rich.text import Text
 
-from proven_backend import doctor, generate, hints, show, watch, workspace
+from proven_backend import generate, hints, names, show, workspace
 from proven_backend.grader import WRONG, Answer, Grader, GraderError
+from proven_backend.message import command
+from proven_backend.names import RefusalError
 from proven_backend.pack import Pack, PackError, Rule
-from proven_backend.programs import original
+from proven_backend.programs import original, read, swaps
 from proven_backend.progress import AGAIN, PASSED, Course, State, StateError, now
 from proven_backend.workspace import Workspace, WorkspaceError
 
 FAILED, CANNOT = 1, 2
 BEFORE = """
-You should know async and await, type hints and a little SQL, and have written a route in FastAPI.
-A rule takes some ten minutes, a topic about an hour, by our estimate.
+You should know async and await, type hints and a little SQL, and have
+written a route in FastAPI. A rule takes some ten minutes, a topic about an
+hour, by our estimate.
 """
 
 app = typer.Typer(
-    help="Leads you through the course: what to do next, and a verdict on each save.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -42,9 +44,11 @@ app = typer.Typer(
 def main() -> None:
     """Runs the command; its exit status is 0, 1 (a check failed) or 2 (it could not be done)."""
     if sys.platform == "win32" and not sys.flags.utf8_mode:
-        again = [sys.executable, "-X", "utf8", "-m", "proven_backend.cli", *sys.argv[1:]]
+        again = [sys.executable, "-X", "utf8", "-P", "-m", "proven_backend.cli", *sys.argv[1:]]
         sys.exit(subprocess.call(again, env=os.environ | {"PYTHONUTF8": "1"}))
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal without ✓
+    app(prog_name="proven")
 
 
 @contextmanager
@@ -52,41 +56,32 @@ def _told() -> Iterator[None]:
     """Says in one sentence what could not be done."""
     try:
         yield
-    except (PackError, WorkspaceError, StateError, GraderError, OSError) as fault:
-        show.console(stderr=True).print(f"proven: {fault}", style="red", soft_wrap=True)
+    except BrokenPipeError:
+        raise  # the reader has seen enough: nobody is there to be told
+    except (RefusalError, PackError, WorkspaceError, StateError, GraderError) as fault:
+        _complain(str(fault))
+        raise typer.Exit(CANNOT) from None
+    except OSError as fault:
+        _complain(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault))
         raise typer.Exit(CANNOT) from None
 
 
-def _example(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+def _complain(sentence: str) -> None:
+    show.console(stderr=True).print(f"proven: {sentence}", style="red", soft_wrap=True)
 
 
-def _topics(incomplete: str) -> list[str]:
-    root = workspace.checkout(Path.cwd()) or _root()
-    return [topic for topic in Pack(root).topics() if topic.startswith(incomplete)] if root else []
+def _examples(*lines: str) -> str:
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
-def _names(incomplete: str) -> list[str]:
-    root = workspace.checkout(Path.cwd()) or _root()
-    pack = Pack(root) if root else None
-    rules = [rule.id for topic in pack.topics() for rule in pack.rules(topic)] if pack else []
-    return [*_topics(incomplete), *(rule for rule in rules if rule.startswith(incomplete))]
-
-
-def _root() -> Path | None:
-    try:
-        return workspace.find(Path.cwd()).pack.root
-    except WorkspaceError:
-        return None
-
-
-TopicArgument = Annotated[str, typer.Argument(autocompletion=_topics, metavar="TOPIC")]
-RuleArgument = Annotated[str, typer.Argument(autocompletion=_names, metavar="RULE")]
+def _do(console: Console, *arguments: str) -> None:
+    """Says what to type next."""
+    console.print(Text(f"do      {shlex.join([command('proven'), *arguments])}", "bold"))
 
 
 @app.callback(
     invoke_without_command=True,
-    epilog=_example("proven start", "proven watch", "proven hint", "proven COMMAND --help"),
+    epilog=_examples("proven", "proven start", "proven watch", "proven COMMAND --help"),
 )
 def status(context: typer.Context) -> None:
     """Leads you through the course; alone: where you are, what is next, the last verdict."""
@@ -95,12 +90,17 @@ def status(context: typer.Context) -> None:
     with _told():
         place = workspace.find(Path.cwd())
         console, course = show.console(), _course(place)
-        console.print(show.topics(course))
-        console.print()
-        console.print(show.bar(course))
+        _standing(console, course)
         console.print(show.what_next(place, course), soft_wrap=True)
         console.print(show.last(course, datetime.now(UTC)), soft_wrap=True)
-        console.print(Text("do      proven watch", "bold"))
+        if course.next():
+            _do(console, "watch")
+
+
+def _standing(console: Console, course: Course) -> None:
+    console.print(show.topics(course))
+    console.print()
+    console.print(show.legend(course), show.bar(course))
 
 
 def _course(place: Workspace) -> Course:
@@ -108,14 +108,13 @@ def _course(place: Workspace) -> Course:
     progress = place.progress
     state = progress.read()
     if progress.damaged:
-        err = show.console(stderr=True)
-        err.print(
+        show.console(stderr=True).print(
             f"The progress was damaged. It is kept in {progress.damaged}; all topics are graded to "
             "rebuild it.",
             style="yellow",
             soft_wrap=True,
         )
-        state = _record(place, list(_grade(place, {topic: [] for topic in place.pack.topics()})))
+        state = _record(place, list(_grade(place, names.wanted(place.pack, None))))
     return Course(place.pack, state)
 
 
@@ -125,19 +124,23 @@ def _grade(place: Workspace, topics: dict[str, list[str]]) -> Iterator[Answer]:
 
 
 def _record(place: Workspace, answers: list[Answer]) -> State:
-    """Stores verdicts; the last of them is the first that failed."""
+    """Stores verdicts, the first that failed as the last one, and says it where that fails."""
     order = [rule.id for topic in place.pack.topics() for rule in place.pack.rules(topic)]
     answers.sort(key=lambda answer: order.index(answer.rule))
-    with place.progress.change() as state:
-        for answer in answers:
-            state.take(answer)
-        failing = [answer for answer in answers if answer.state != PASSED]
-        if answers:
-            state.took_last((failing or answers[-1:])[0])
+    state = State()
+    try:
+        with place.progress.change() as state:
+            for answer in answers:
+                state.take(answer)
+            failing = [answer for answer in answers if answer.state != PASSED]
+            if answers:
+                state.took_last((failing or answers[-1:])[0])
+    except StateError as fault:
+        _complain(str(fault))
     return state
 
 
-@app.command(epilog=_example("proven start", "proven start ~/course"))
+@app.command(epilog=_examples("proven start", "proven start ~/course"))
 def start(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="work/ if left out")
@@ -145,136 +148,136 @@ def start(
 ) -> None:
     """Makes the workspace: a copy of the exercises that is yours. Nothing of yours is replaced."""
     with _told():
-        root = workspace.checkout(Path.cwd()) or _root()
-        if root is None:
-            raise WorkspaceError("change into a checkout of the pack: the exercises are there")
-        wanted = Path.cwd() / folder if folder else workspace.attached(root) or root / "work"
-        place, added = workspace.start(root, wanted.resolve())
-        console = show.console()
-        console.print(f"Your workspace is {show.relative(place.root)}: {len(added)} topics added.")
-        console.print(BEFORE, soft_wrap=True)
-        console.print(show.what_next(place, _course(place)), soft_wrap=True)
-        console.print(Text("do      proven watch", "bold"))
+        wanted = folder.expanduser() if folder else workspace.chosen(Path.cwd())
+        place, added = workspace.start(workspace.home(Path.cwd()), wanted.resolve())
+        console, course = show.console(), _course(place)
+        told = f"{len(added)} topics added" if added else "nothing was missing"
+        console.print(f"Your workspace is {show.relative(place.root)}: {told}.", soft_wrap=True)
+        if not course.state.last:
+            console.print(BEFORE)
+        console.print(show.what_next(place, course), soft_wrap=True)
+        _do(console, "watch")
 
 
-@app.command("watch", epilog=_example("proven watch", "proven watch websockets"))
+@app.command("watch", epilog=_examples("proven watch", "proven watch websockets"))
 def watch_(
-    topic: Annotated[str | None, typer.Argument(autocompletion=_topics, metavar="[TOPIC]")] = None,
+    topic: Annotated[
+        str | None, typer.Argument(autocompletion=names.complete_topics, metavar="[TOPIC]")
+    ] = None,
 ) -> None:
     """Grades on each save: verdict, what failed and why, progress.
 
-    Keys: hint, next, list, reset, quit.
+    Keys: h hint, n next, l list, r reset, q quit.
     """
+    from proven_backend import watch  # here: the other commands start faster
+
     with _told():
         place = workspace.find(Path.cwd())
         if topic:
-            _topic(place.pack, topic)
+            names.topic(place.pack, topic)
         _course(place)
         watch.Watch(place, topic, show.console()).loop()
 
 
-def _topic(pack: Pack, name: str) -> str:
-    if name not in pack.topics():
-        raise PackError(f"no topic is called {name}: it is one of {', '.join(pack.topics())}")
-    return name
-
-
-def _wanted(pack: Pack, name: str | None) -> dict[str, list[str]]:
-    """What a TOPIC, TOPIC/RULE, RULE or nothing names."""
-    if name is None:
-        return {topic: [] for topic in pack.topics()}
-    if name in pack.topics():
-        return {name: []}
-    rule = hints.find(pack, name)
-    return {rule.topic: [rule.id]}
-
-
 @app.command(
-    epilog=_example("proven check", "proven check websockets", "proven check --json > report.json")
+    epilog=_examples("proven check", "proven check websockets", "proven check --json > report.json")
 )
 def check(
     name: Annotated[
-        str | None, typer.Argument(autocompletion=_names, metavar="[TOPIC[/RULE]]")
+        str | None,
+        typer.Argument(autocompletion=names.complete_all, metavar="[TOPIC[/RULE]]"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
-    """Grades once. Exit status: 0 all pass, 1 some do not, 2 could not grade."""
+    """Grades once. Exit status: 0 all pass, 1 some do not, 2 it could not grade."""
     with _told():
         place = workspace.find(Path.cwd())
-        answers = list(_grade(place, _wanted(place.pack, name)))
+        answers = list(_grade(place, names.wanted(place.pack, name)))
         if not answers:
             raise GraderError("nothing was graded")
-        try:
-            state = _record(place, answers)
-        except StateError as fault:
-            show.console(stderr=True).print(f"proven: {fault}", style="red", soft_wrap=True)
-            state = State()
-        course, counts = Course(place.pack, state), Counter(answer.state for answer in answers)
+        course = Course(place.pack, _record(place, answers))
+        counts = Counter(answer.state for answer in answers)
         if as_json:
             told = {"counts": counts, "rules": [asdict(answer) for answer in answers]}
             print(json.dumps({"version": 1, **told}, indent=1))
+        elif len({answer.topic for answer in answers}) > 1:
+            _all(place, course, answers)
         else:
-            _print(place, course, answers)
+            _one(place, course, answers)
     raise typer.Exit(0 if counts.keys() == {PASSED} else FAILED)
 
 
-def _print(place: Workspace, course: Course, answers: list[Answer]) -> None:
+def _all(place: Workspace, course: Course, answers: list[Answer]) -> None:
+    """The verdicts of all topics, and of the next rule in short."""
+    console, rule = show.console(), course.next()
+    _standing(console, course)
+    console.print(show.what_next(place, course), soft_wrap=True)
+    for answer in answers:
+        if rule and answer.rule == rule.id:
+            console.print(Text(f"        {show.outcome(answer.text)}"), soft_wrap=True)
+            _do(console, "check", rule.topic)
+
+
+def _one(place: Workspace, course: Course, answers: list[Answer]) -> None:
+    """The verdicts of one topic; of the first that fails all that its check says."""
     console = show.console()
     failing = [answer for answer in answers if answer.state != PASSED]
-    if len({answer.topic for answer in answers}) > 1:
-        console.print(show.topics(course))
-        console.print()
+    for answer in answers:
+        console.print(show.verdict(answer), soft_wrap=True)
+    console.print(f"{len(answers) - len(failing)} of {len(answers)} rules pass.\n")
+    if failing:
+        console.print(show.said(failing[0].text), soft_wrap=True)
     else:
-        if failing:
-            console.print(show.said(failing[0].text), soft_wrap=True)
-            console.print()
-        for answer in answers:
-            console.print(show.verdict(answer), soft_wrap=True)
-    console.print(f"{len(answers) - len(failing)} of {len(answers)} rules pass.")
-    console.print(show.what_next(place, course), soft_wrap=True)
+        console.print(show.what_next(place, course), soft_wrap=True)
 
 
-@app.command(epilog=_example("proven hint", "proven hint commit-before-reply --level 2"))
+@app.command(
+    epilog=_examples(
+        "proven hint",
+        "proven hint commit-before-reply",
+        "proven hint commit-before-reply --level 2",
+    )
+)
 def hint(
-    name: Annotated[str | None, typer.Argument(autocompletion=_names, metavar="[RULE]")] = None,
+    name: Annotated[
+        str | None, typer.Argument(autocompletion=names.complete_rules, metavar="[RULE]")
+    ] = None,
     level: Annotated[
         int | None, typer.Option(min=1, max=hints.LEVELS, help="this level, not the next one")
     ] = None,
 ) -> None:
-    """The next hint.
+    """The next of four hints for a rule, the next rule if none is named; it is recorded.
 
-    1 question and what was seen, 2 the reason, 3 the wrong code, 4 the right code.
+    1 the question and what was seen, 2 the reason, 3 a wrong code, 4 the right code.
     """
     with _told():
         place = workspace.find(Path.cwd())
-        course = _course(place)
-        rule = hints.find(place.pack, name) if name else course.next()
+        rule = names.rule(place.pack, name) if name else _course(place).next()
         if rule is None:
-            raise PackError("all rules pass: name the one that you mean")
+            raise RefusalError("all rules pass: name the rule that you mean")
         with place.progress.change() as state:
             record = state.record(rule.topic, rule.id)
             told = level or min(record.hints + 1, hints.LEVELS)
             record.hints = max(record.hints, told)
-        seen = ""
-        if told == 1:
-            answers = list(_grade(place, {rule.topic: [rule.id]}))
-            seen = answers[0].text if answers else ""
+        answers = list(_grade(place, {rule.topic: [rule.id]})) if told == 1 else []
+        seen = answers[0].text if answers else ""
         console = show.console()
-        console.print(f"{rule.topic} / {rule.id} (hint {told} of {hints.LEVELS})\n", style="bold")
-        console.print(hints.hint(place.pack, rule, told, seen), markup=False, soft_wrap=True)
+        console.print(f"{rule.topic} / {rule.id}  (hint {told} of {hints.LEVELS})\n", style="bold")
+        console.print(hints.hint(place.pack, rule, told, seen), soft_wrap=True)
         if told < hints.LEVELS:
-            console.print("\nThe next one: proven hint" + (f" {rule.id}" if name else ""))
+            again = f"{command('proven')} hint {rule.id}"
+            console.print(f"\nThe next one is {hints.KINDS[told]}: {again}", soft_wrap=True)
 
 
-@app.command("next")
+@app.command("next", epilog=_examples("proven next"))
 def next_() -> None:
     """The next rule: where its TODO is, and why it is next."""
     with _told():
         place = workspace.find(Path.cwd())
-        show.console().print(show.what_next(place, _course(place)))
+        show.console().print(show.what_next(place, _course(place)), soft_wrap=True)
 
 
-@app.command("list")
+@app.command("list", epilog=_examples("proven list", "proven list | grep 'to do'"))
 def list_() -> None:
     """All rules with their state."""
     with _told():
@@ -284,131 +287,146 @@ def list_() -> None:
         console.print(show.bar(course))
 
 
-@app.command(epilog=_example("proven explain commit-before-reply"))
-def explain(name: RuleArgument) -> None:
-    """A rule as the skill prints it, and the failure of its wrong code, which is run now.
+@app.command(epilog=_examples("proven explain commit-before-reply"))
+def explain(
+    name: Annotated[str, typer.Argument(autocompletion=names.complete_rules, metavar="RULE")],
+) -> None:
+    """A rule as the skill prints it, and how its wrong code fails: it is run now.
 
-    The right code is shown once the rule has passed in your workspace, or with hint 4.
+    The right code is shown once the rule has passed in your workspace, or hint 4 was given.
     """
     with _told():
-        root = workspace.checkout(Path.cwd()) or _root()
-        if root is None:
-            raise WorkspaceError("change into a workspace or a checkout of the pack")
-        pack = Pack(root)
-        rule = hints.find(pack, name)
-        solved = _solved(rule)
-        console = show.console()
-        console.print(show.block(pack, rule, right=solved))
-        if not solved:
+        pack = Pack(workspace.home(Path.cwd()))
+        rule = names.rule(pack, name)
+        right, console = _may_see_right(rule), show.console()
+        for part in show.block(pack, rule, right=right):
+            console.print(part, soft_wrap=isinstance(part, Text))
+        if not right:
             console.print(
-                f"The right code: once the rule has passed, or by proven hint {rule.id} --level 4",
+                f"The right code is shown once the rule has passed, and by "
+                f"{command('proven')} hint {rule.id} --level {hints.LEVELS}\n",
                 style="dim",
+                soft_wrap=True,
             )
-        console.print(f"\nThe first wrong code, run now by {rule.check}:\n", style="bold")
-        with closing(Grader(root, root / "solutions", console.width)) as grader:
+        wrongs = [s for s, _ in swaps(original(pack, "solutions", rule.topic), rule, "wrong")]
+        judged = next((s for s in wrongs if s.server in {None, "SQLite"}), None)
+        if judged is None:
+            console.print(f"Its wrong codes fail on {wrongs[0].server}, which is not run here.")
+            return
+        which = (
+            "The first wrong code" if judged is wrongs[0] else f"The wrong code at {judged.where}"
+        )
+        console.print(f"{which}, run now by {rule.check}:\n", style="bold", soft_wrap=True)
+        with closing(Grader(pack.root, pack.root / "solutions", console.width)) as grader:
             for answer in grader.grade({rule.topic: [rule.id]}, WRONG):
-                seen = answer.text.partition("\nexpected ")[0]
-                console.print(show.said(seen), soft_wrap=True)
+                shown = show.only(answer.text, ["done", "seen", "expected", "printed"])
+                console.print(show.said(f"✗ {answer.rule} {answer.state}\n{shown}"), soft_wrap=True)
 
 
-def _solved(rule: Rule) -> bool:
-    """Whether the learner may see the right code; so may those who have no workspace."""
+def _may_see_right(rule: Rule) -> bool:
+    """Whether the right code may be shown; without a workspace nobody learns here."""
     try:
-        state = workspace.find(Path.cwd()).progress.read()
+        place = workspace.find(Path.cwd())
     except WorkspaceError:
         return True
-    record = state.record(rule.topic, rule.id)
+    record = _course(place).state.record(rule.topic, rule.id)
     return bool(record.first_passed) or record.hints == hints.LEVELS
 
 
-@app.command(epilog=_example("proven solution websockets"))
+@app.command(epilog=_examples("proven solution websockets", "proven solution websockets --give-up"))
 def solution(
-    topic: TopicArgument,
+    topic: Annotated[str, typer.Argument(autocompletion=names.complete_topics, metavar="TOPIC")],
     give_up: Annotated[
         bool, typer.Option("--give-up", help="see it before the rules pass; this is recorded")
     ] = False,
 ) -> None:
-    """The difference between your files and the reference, once all rules of the topic pass."""
+    """The difference between your files and the reference, once all rules of the topic passed."""
     with _told():
         place = workspace.find(Path.cwd())
-        _topic(place.pack, topic)
+        names.topic(place.pack, topic)
         course = _course(place)
         left = [rule.id for rule in place.pack.rules(topic) if not course.once_passed(rule)]
         if left and not give_up and topic not in course.state.given_up:
-            raise PackError(
+            raise RefusalError(
                 f"{len(left)} rules of {topic} have not passed yet (first: {left[0]}): solve them, "
-                f"or see it now by `proven solution {topic} --give-up`, which is recorded"
+                f"or see it now by `{command('proven')} solution {topic} --give-up`, "
+                "which is recorded"
             )
-        if left and give_up:
+        if left:
             with place.progress.change() as state:
                 state.given_up.setdefault(topic, now())
-        text = "".join(_difference(place, topic))
-        console = show.console()
-        if text:
-            console.print(Syntax(text, "diff", background_color="default", word_wrap=True))
+        lines, console = list(_difference(place, topic)), show.console()
+        if lines:
+            console.print(show.highlighted("\n".join(lines), "diff"), soft_wrap=True)
         else:
             console.print("Your files are the reference, line for line.")
 
 
 def _difference(place: Workspace, topic: str) -> Iterator[str]:
+    mine = read(place.root / topic)
     reference = original(place.pack, "solutions", topic).sources
-    for name, theirs in reference.items():
-        mine = (workspace.content(place.root / topic / name) or b"").decode(errors="replace")
+    for name in sorted(mine | reference):
         yield from difflib.unified_diff(
-            mine.splitlines(keepends=True),
-            theirs.splitlines(keepends=True),
+            mine.get(name, "").splitlines(),
+            reference.get(name, "").splitlines(),
             f"yours/{name}",
             f"reference/{name}",
+            lineterm="",
         )
 
 
-@app.command(epilog=_example("proven reset websockets"))
-def reset(topic: TopicArgument) -> None:
+@app.command(epilog=_examples("proven reset websockets"))
+def reset(
+    topic: Annotated[str, typer.Argument(autocompletion=names.complete_topics, metavar="TOPIC")],
+) -> None:
     """Puts the stub in the place of a topic; your files are kept, and you are told where."""
     with _told():
-        place = workspace.find(Path.cwd())
-        kept = workspace.reset(place, _topic(place.pack, topic))
+        place, console = workspace.find(Path.cwd()), show.console()
+        kept = workspace.reset(place, names.topic(place.pack, topic))
         if kept:
-            print(f"Your files are kept in {show.relative(kept)}")
-        print(f"{show.relative(place.root / topic)} is the stub again.")
+            console.print(f"Your files are kept in {show.relative(kept)}", soft_wrap=True)
+        console.print(f"{show.relative(place.root / topic)} is the stub again.", soft_wrap=True)
+        with place.progress.change() as state:
+            for rule in place.pack.rules(topic):
+                state.record(topic, rule.id).state = ""
 
 
-@app.command()
+@app.command(epilog=_examples("git pull && proven update"))
 def update() -> None:
     """After a pull: brings new stubs, keeps what you edited, says what to verify again."""
     with _told():
         place = workspace.find(Path.cwd())
-        console = show.console()
-        changes = list(workspace.update(place))
-        for file, what in changes:
+        console, current = show.console(), True
+        for file, what in workspace.update(place):
             console.print(f"{file}  {what}", soft_wrap=True)
+            current = False
         course = _course(place)
-        again = [
-            rule
-            for topic in place.pack.topics()
-            for rule in place.pack.rules(topic)
-            if course.standing(rule) == AGAIN
-        ]
-        for rule in again:
-            console.print(
-                f"{rule.topic}/{rule.id}  verify again: its check changed", soft_wrap=True
-            )
-        if again:
-            console.print("Verify them: proven check")
-        if not changes and not again:
+        for topic in place.pack.topics():
+            for rule in place.pack.rules(topic):
+                if course.standing(rule) == AGAIN:
+                    console.print(
+                        f"{topic}/{rule.id}  verify again: its check changed", soft_wrap=True
+                    )
+                    current = False
+        if current:
             console.print("All is current.")
+        else:
+            _do(console, "check")
 
 
-@app.command("doctor")
+@app.command("doctor", epilog=_examples("proven doctor"))
 def doctor_() -> None:
     """What is wrong with this machine or workspace, and the command that mends it."""
+    from proven_backend import doctor  # here: the other commands start faster
+
     console, faults = show.console(), 0
-    for finding in doctor.findings(Path.cwd()):
-        sign, style = ("✗", "red") if finding.mend else ("✓", "green")
-        console.print(Text(f"{sign} {finding.text}", style), soft_wrap=True)
-        if finding.mend:
-            faults += 1
-            console.print(f"  mend it: {finding.mend}", soft_wrap=True, markup=False)
+    with _told():
+        for finding in doctor.findings(Path.cwd()):
+            sign, style = ("✗", "red") if finding.mend else ("✓", "green")
+            console.print(Text(f"{sign} {finding.text}", style), soft_wrap=True)
+            if finding.mend:
+                faults += 1
+                console.print(f"  mend it: {finding.mend}", soft_wrap=True)
     raise typer.Exit(FAILED if faults else 0)
 
 
@@ -418,7 +436,7 @@ def generate_() -> None:
     with _told():
         root = workspace.checkout(Path.cwd())
         if root is None:
-            raise WorkspaceError("change into a checkout of the pack")
+            raise WorkspaceError(f"{Path.cwd()} is not in a checkout of the pack: change into one")
         for file in generate.write(Pack(root)):
             print(f"wrote {file.relative_to(root)}")
 

@@ -1,19 +1,24 @@
 """`proven doctor`: looks at the machine and the workspace, as a person asks for help would."""
 
 import importlib.metadata
+import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from watchfiles import watch
 
-from proven_backend import message, workspace
+from proven_backend import workspace
+from proven_backend.message import command
 from proven_backend.pack import PackError
 from proven_backend.programs import read
 from proven_backend.progress import StateError
@@ -41,8 +46,8 @@ def findings(folder: Path) -> Iterator[Finding]:
         root = workspace.checkout(folder)
         if root:
             yield from _libraries(root)
-        mend = f"{message.command('proven')} start" if root else "cd into the checkout"
-        yield Finding(str(fault), mend)
+        what, _, mend = str(fault).partition(": ")
+        yield Finding(what, mend)
         return
     yield from _libraries(place.pack.root)
     yield from _pack(place)
@@ -57,27 +62,30 @@ def _python() -> Finding:
 
 
 def _libraries(root: Path) -> Iterator[Finding]:
-    """The installed versions against those that the proof pins."""
+    """What the checkout wants is installed, in the versions that its proof pins."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = root / "constraints.txt"
     lines = pins.read_text(encoding="utf-8").splitlines() if pins.is_file() else []
-    pinned = {each.name: each for each in map(Requirement, lines)}
-    wanted = importlib.metadata.requires("proven-backend") or []
-    names = [req.name for req in map(Requirement, wanted) if not req.marker]
-    wrong = []
-    for name in names:
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            wrong.append(f"{name} is missing")
-            continue
-        pin = pinned.get(name)
-        if pin and not pin.specifier.contains(version, prereleases=True):
-            wrong.append(f"{name} is {version}, the rules are proven on {pin.specifier}")
-    install = f"{Path(sys.executable)} -m pip install -c {pins} -e {root}"
+    named = [line for line in lines if line and not line.startswith("#")]
+    pinned = {canonicalize_name(each.name): each.specifier for each in map(Requirement, named)}
+    there = {
+        canonicalize_name(each.name): each.version for each in importlib.metadata.distributions()
+    }
+    needed = {canonicalize_name(Requirement(each).name) for each in project["dependencies"]}
+    wrong = [f"{name} is missing" for name in sorted(needed - there.keys())]
+    wrong += [
+        f"{name} is {there[name]}, the rules are proven on {pin}"
+        for name, pin in pinned.items()
+        if name in there and not pin.contains(there[name], prereleases=True)
+    ]
     if wrong:
-        yield Finding("Libraries: " + "; ".join(wrong), install)
+        pip = [sys.executable, "-m", "pip", "install"]
+        if importlib.util.find_spec("pip") is None:
+            pip = ["uv", "pip", "install", "--python", sys.executable]
+        mend = shlex.join([*pip, "-c", str(pins), "-e", str(root)])
+        yield Finding("Libraries: " + "; ".join(wrong), mend)
     else:
-        yield Finding(f"{len(names)} libraries, as pinned in constraints.txt")
+        yield Finding(f"{len(pinned.keys() & there.keys())} libraries, as pinned in {pins.name}")
 
 
 def _temporary() -> Iterator[Finding]:
@@ -105,7 +113,8 @@ def _pack(place: Workspace) -> Iterator[Finding]:
     if edited:
         yield Finding(
             f"Changed in the pack itself: {', '.join(edited[:3])}. You work in {place.root}",
-            f"copy what is yours, then: git -C {root} checkout exercises checks solutions",
+            "copy what is yours, then: "
+            + shlex.join(["git", "-C", str(root), "checkout", "exercises", "checks", "solutions"]),
         )
 
 
@@ -113,28 +122,33 @@ def _workspace(place: Workspace) -> Iterator[Finding]:
     yield Finding(f"The workspace is {place.root}, of the pack in {place.pack.root}")
     for folder in (place.root, place.own):
         if not os.access(folder, os.W_OK):
-            yield Finding(f"{folder} cannot be written", f"chmod -R u+rwX {folder}")
+            yield Finding(
+                f"{folder} cannot be written", shlex.join(["chmod", "-R", "u+rwX", str(folder)])
+            )
     progress = place.progress
     try:
         state = progress.read()
         if progress.damaged:
-            yield Finding(f"The progress was damaged, and is kept in {progress.damaged}", "proven")
+            yield Finding(
+                f"The progress was damaged, and is kept in {progress.damaged}",
+                f"{command('proven')} check",
+            )
         else:
             yield Finding(f"Progress of {len(state.rules)} rules")
     except StateError as fault:
-        yield Finding(str(fault), f"chmod u+rw {progress.file}")
+        yield Finding(str(fault), shlex.join(["chmod", "u+rw", str(progress.file)]))
     for topic in place.pack.topics():
         folder = place.root / topic
         if not folder.is_dir():
-            yield Finding(f"{topic} is missing in the workspace", "proven start")
+            yield Finding(f"{topic} is missing in the workspace", f"{command('proven')} start")
             continue
         try:
             read(folder)
         except PackError as fault:
-            yield Finding(str(fault), f"proven reset {topic}")
+            yield Finding(str(fault), f"{command('proven')} reset {topic}, which keeps a copy")
     for new in sorted(place.root.glob("*/**/*.new")):
-        old = new.with_suffix("")
-        yield Finding(f"{new} is a new stub beside yours", f"diff {old} {new}, then delete it")
+        diff = shlex.join(["diff", str(new.with_suffix("")), str(new)])
+        yield Finding(f"{new} is a new stub beside yours", f"{diff}, take what you want, delete it")
 
 
 def _events(folder: Path) -> Finding:

@@ -1,12 +1,11 @@
 """What the command `proven` prints: progress, verdicts, hints, rules."""
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
-from rich.markdown import Markdown
+from rich.console import Console, RenderableType
 from rich.progress_bar import ProgressBar
-from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -18,25 +17,38 @@ from proven_backend.progress import AGAIN, PASSED, Course
 from proven_backend.verdict import Verdict
 from proven_backend.workspace import Workspace
 
+TO_DO = ("·", "dim", "to do")
 MARKS = {
-    PASSED: ("✓", "green"),
-    "failed": ("✗", "red"),
-    AGAIN: ("?", "yellow"),
-    "blocked": ("b", "yellow"),
-    "not graded": ("-", "yellow"),
-    "not started": ("·", "dim"),
-    "": ("·", "dim"),
+    PASSED: ("✓", "green", "passed"),
+    "failed": ("✗", "red", "failed"),
+    AGAIN: ("?", "yellow", "verify again: its check changed"),
+    "blocked": ("b", "yellow", "blocked by another rule"),
+    "not graded": ("-", "yellow", "not graded"),
+    "not started": TO_DO,
+    "": TO_DO,
 }
-LEGEND = "✓ passed  ✗ failed  ? verify again  b blocked by another rule  - not graded  · to do"
 LABELS = ("done", "seen", "expected", "why", "where", "next", "printed")
+PROSE = 100  # columns; longer lines are hard to read
 
 
 def marks(standings: list[str]) -> Text:
     """One sign for each rule."""
     text = Text()
     for standing in standings:
-        text.append(*MARKS[standing])
+        text.append(*MARKS[standing][:2])
     return text
+
+
+def legend(course: Course) -> Text:
+    """What the signs mean that this course has now."""
+    rules = (rule for topic in course.pack.topics() for rule in course.pack.rules(topic))
+    here = {MARKS[course.standing(rule)] for rule in rules}
+    signs = (
+        f"{sign} {words}"
+        for sign, _, words in dict.fromkeys(MARKS.values())
+        if (sign, _, words) in here
+    )
+    return Text("  ".join(signs), "dim")
 
 
 def bar(course: Course) -> RenderableType:
@@ -44,7 +56,7 @@ def bar(course: Course) -> RenderableType:
     rules = [rule for topic in course.pack.topics() for rule in course.pack.rules(topic)]
     done = sum(course.once_passed(rule) for rule in rules)
     table = Table.grid(padding=(0, 1))
-    table.add_row("course", ProgressBar(len(rules), done, 40), f"{done} of {len(rules)} rules")
+    table.add_row("course ", f"{done} of {len(rules)} rules", ProgressBar(len(rules), done, 24))
     return table
 
 
@@ -63,14 +75,14 @@ def topics(course: Course, current: str = "") -> RenderableType:
 
 
 def rules(course: Course) -> RenderableType:
-    """Every rule with its state and its sentence."""
+    """Every rule with its state."""
     table = Table.grid(padding=(0, 2))
     upcoming = course.next()
     for topic in course.pack.topics():
         table.add_row("", Text(topic, "bold"))
         for rule in course.pack.rules(topic):
             standing = course.standing(rule)
-            sign, style = MARKS[standing]
+            sign, style, _ = MARKS[standing]
             told = standing or "to do"
             if standing not in {PASSED, AGAIN} and course.once_passed(rule):
                 told += ", passed before"
@@ -85,15 +97,40 @@ def said(text: str) -> Text:
     lines = text.splitlines()
     shown = Text()
     for number, line in enumerate(lines):
-        label = line.split(" ", 1)[0]
         if number == 0:
             shown.append(line, "bold red")
-        elif label in LABELS and len(line) > message.LABEL:
+        elif _label(line):
             shown.append(line[: message.LABEL], "bold").append(line[message.LABEL :])
         else:
             shown.append(line)
         shown.append("\n" if number + 1 < len(lines) else "")
     return shown
+
+
+def only(text: str, labels: Iterable[str]) -> str:
+    """The message of a check, of its parts those with these labels; whole where it has no parts."""
+    lines = text.splitlines()
+    if not any(map(_label, lines)):
+        return text
+    wanted, kept = False, []
+    for line in lines:
+        wanted = _label(line) in labels if _label(line) else wanted
+        kept += [line] if wanted else []
+    return "\n".join(kept)
+
+
+def outcome(text: str) -> str:
+    """What was wrong, of the message of a check: what stands below the story, in one line."""
+    lines = [line[message.LABEL :] for line in only(text, ["seen"]).splitlines()]
+    if not any(map(_label, text.splitlines())):
+        return " ".join(text.split())
+    story = [number for number, line in enumerate(lines) if line.startswith(" ")]
+    return " ".join(lines[story[-1] + 1 if story else 0 :])
+
+
+def _label(line: str) -> str:
+    label = line[: message.LABEL].strip()
+    return label if label in LABELS and line.startswith(label) else ""
 
 
 def place(workspace: Workspace, rule: Rule) -> str:
@@ -105,18 +142,22 @@ def place(workspace: Workspace, rule: Rule) -> str:
 
 
 def what_next(workspace: Workspace, course: Course) -> Text:
-    """The next rule, where it stands, and why it is next."""
+    """The next rule, why it is next, and where it stands."""
     rule = course.next()
     if rule is None:
         return Text("All rules of the course pass.", "bold green")
     why = {
         AGAIN: "it passed before its check changed: verify it again",
-        "failed": "its check fails"
-        + (" now; it passed before" if course.once_passed(rule) else ""),
+        "failed": "its check fails now; it passed before"
+        if course.once_passed(rule)
+        else "its check fails",
         "blocked": "another rule's TODO stands in its way",
+        "not graded": "its topic could not be graded",
     }.get(course.standing(rule), "the first that is not done")
-    text = Text("next    ", "bold").append(f"{rule.topic} / {rule.id}  ({why})\n", "not bold")
-    return text.append(f"        {place(workspace, rule)}", "not bold")
+    text = Text("next    ", "bold").append(f"{rule.topic} / {rule.id}  ({why})", "not bold")
+    for part in place(workspace, rule).split("  "):
+        text.append(f"\n        {part}", "not bold")
+    return text
 
 
 def last(course: Course, current: datetime) -> Text:
@@ -128,51 +169,57 @@ def last(course: Course, current: datetime) -> Text:
     ago = "just now" if minutes < 1 else f"{minutes} min ago"
     if minutes >= 120:
         ago = f"{minutes // 60} h ago" if minutes < 2880 else f"{minutes // 1440} days ago"
-    sign, style = MARKS[kept["state"]]
+    sign, style, _ = MARKS[kept["state"]]
     text = Text("last    ", "bold").append(f"{sign} {kept['rule']} {kept['state']}, {ago}", style)
-    _, found, seen = kept["text"].partition("\nseen ")
-    if found:
-        line = seen.partition("\nexpected ")[0].splitlines()[-1].strip()
-        text.append(f"\n        {line}", "not bold")
+    if kept["text"]:
+        text.append(f"\n        {outcome(kept['text'])}", "not bold")
     return text
 
 
-def block(pack: Pack, rule: Rule, *, right: bool) -> RenderableType:
+def block(pack: Pack, rule: Rule, *, right: bool) -> Iterator[RenderableType]:
     """The rule as the skill prints it; without its right code where `right` is False."""
+    from rich.constrain import Constrain
+    from rich.markdown import Markdown  # here: it takes a fifth of a second to load
+
     lines = pack.skill(rule.topic).read_text(encoding="utf-8").splitlines()
-    start = lines.index(f"### {rule.id}")
-    ends = [n for n in range(start + 1, len(lines)) if lines[n].startswith(("### ", "## "))]
-    text = lines[start : ends[0] if ends else None]
-    parts: list[RenderableType] = []
+    start = lines.index(f"### {rule.id}") + 1
+    ends = [n for n in range(start, len(lines)) if lines[n].startswith(("### ", "## "))]
+    yield Text(f"{rule.topic} / {rule.id}\n", "bold")
     prose: list[str] = []
     code: list[str] | None = None
     title = ""
-    for line in text:
+    for line in [*lines[start : ends[0] if ends else None], "```"]:
         if code is None and line.startswith("```"):
-            parts.append(Markdown("\n".join(prose)))
+            if any(prose):
+                yield Constrain(Markdown("\n".join(prose)), PROSE)
+                yield Text()
             prose, code = [], []
             title = line.partition('title="')[2].partition('"')[0]
         elif code is not None and line.startswith("```"):
             if right or "right" not in title:
-                style = "red" if title.startswith("wrong") else "green"
-                parts += [Text(title, f"bold {style}"), Syntax("\n".join(code), "python"), Text()]
+                yield Text(title, "bold red" if title.startswith("wrong") else "bold green")
+                yield highlighted("\n".join(code), "python")
             code = None
         else:
             (prose if code is None else code).append(line)
-    if prose:
-        parts.append(Markdown("\n".join(prose)))
-    return Group(*parts)
 
 
-def verdict(answer: Answer) -> RenderableType:
+def highlighted(code: str, language: str) -> Text:
+    """Code in the terminal's own colours; no line is wrapped or cut."""
+    from rich.syntax import Syntax  # here: it loads the languages
+
+    return Syntax("", language, theme="ansi_dark", background_color="default").highlight(code)
+
+
+def verdict(answer: Answer) -> Text:
     """One rule's verdict as a line."""
-    sign, style = MARKS[answer.state]
+    sign, style, _ = MARKS[answer.state]
     return Text(f"{sign} {answer.rule} {answer.state}", style)
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console that colours only in a terminal, and not where NO_COLOR is set."""
-    return Console(highlight=False, stderr=stderr, soft_wrap=False)
+    return Console(highlight=False, markup=False, emoji=False, stderr=stderr)
 
 
 def relative(path: Path) -> str:

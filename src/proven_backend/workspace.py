@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from proven_backend.message import command
 from proven_backend.pack import Pack
 from proven_backend.progress import Progress
 
@@ -53,6 +54,14 @@ def checkout(folder: Path) -> Path | None:
     return None
 
 
+def home(folder: Path) -> Path:
+    """The root of the pack that a folder belongs to: a checkout, or that of a workspace.
+
+    Raises WorkspaceError where there is none.
+    """
+    return checkout(folder) or find(folder).pack.root
+
+
 def attached(root: Path) -> Path | None:
     """The workspace of a checkout: the one that was started last, else `work` if it is there."""
     note = root / FOLDER / "workspace"
@@ -61,43 +70,77 @@ def attached(root: Path) -> Path | None:
     return root / DEFAULT if (root / DEFAULT).is_dir() else None
 
 
+def chosen(folder: Path) -> Path:
+    """The workspace that `proven start` makes or completes, if no other one is named.
+
+    Raises WorkspaceError where it was moved: a second, empty one would look like lost work.
+    """
+    inside = _around(folder)
+    if inside:
+        return inside
+    root = home(folder)
+    mine = attached(root) or root / DEFAULT
+    if not mine.is_dir() and mine != root / DEFAULT:
+        raise _moved(mine)
+    return mine
+
+
 def find(folder: Path) -> Workspace:
     """The workspace that a folder lies in, or that belongs to the checkout it lies in.
 
     Raises WorkspaceError where there is none.
     """
-    for place in (folder, *folder.parents):
-        note = place / FOLDER / "pack"
-        if note.is_file():
-            root = (place / note.read_text(encoding="utf-8").strip()).resolve()
-            if checkout(root) != root:
-                raise WorkspaceError(
-                    f"the pack of {place} was at {root} and is not there: run "
-                    f"`proven start {place}` in its new place"
-                )
-            return Workspace(place, Pack(root))
-    home = checkout(folder)
-    if home is None:
+    inside = _around(folder)
+    if inside:
+        root = (inside / (inside / FOLDER / "pack").read_text(encoding="utf-8").strip()).resolve()
+        if checkout(root) != root:
+            raise WorkspaceError(
+                f"the pack of this workspace is not at {root}, where it was: change into the "
+                f"checkout, and there run `proven start '{inside}'`"
+            )
+        return Workspace(inside, Pack(root))
+    root = checkout(folder)
+    if root is None:
         raise WorkspaceError(
             f"{folder} is neither in a workspace nor in a checkout of the pack: change into one"
         )
-    mine = attached(home)
-    if mine is None or not (mine / FOLDER / "pack").is_file():
-        raise WorkspaceError("there is no workspace yet: run `proven start`")
-    return Workspace(mine, Pack(home))
+    mine = attached(root)
+    if mine is None:
+        raise WorkspaceError(f"there is no workspace yet: run `{command('proven')} start`")
+    if not mine.is_dir():
+        raise _moved(mine)
+    if not (mine / FOLDER / "pack").is_file():
+        raise WorkspaceError(
+            f"{mine} was not made by proven: run `{command('proven')} start`, "
+            "which keeps your files"
+        )
+    return Workspace(mine, Pack(root))
+
+
+def _around(folder: Path) -> Path | None:
+    """The workspace that a folder lies in."""
+    for place in (folder, *folder.parents):
+        if (place / FOLDER / "pack").is_file():
+            return place
+    return None
+
+
+def _moved(mine: Path) -> WorkspaceError:
+    return WorkspaceError(
+        f"the workspace of this checkout is not at {mine}, where it was: name its new place, "
+        f"`proven start DIR`; or make a new one, `proven start {DEFAULT}`"
+    )
 
 
 def start(root: Path, folder: Path) -> tuple[Workspace, list[str]]:
     """Makes a workspace, or completes one; what is there stays as it is.
 
     Returns it and the topics that were added. Raises WorkspaceError where the folder is the pack's
-    own, OSError where it cannot be written.
+    own or holds something else, OSError where it cannot be written.
     """
-    inside = checkout(folder)
-    if inside and folder.resolve() in {inside, *(inside / name for name in _PACKS_OWN)}:
-        raise WorkspaceError(f"{folder} is the pack's own: name another folder, or none for work/")
     pack = Pack(root)
     workspace = Workspace(folder, pack)
+    _refuse_foreign(workspace)
     added = []
     workspace.own.mkdir(parents=True, exist_ok=True)
     for topic in pack.topics():
@@ -109,6 +152,24 @@ def start(root: Path, folder: Path) -> tuple[Workspace, list[str]]:
     replace(workspace.own / "pack", _way(root, folder))
     replace(root / FOLDER / "workspace", _way(folder, root))
     return workspace, added
+
+
+def _refuse_foreign(workspace: Workspace) -> None:
+    folder = workspace.root
+    inside = checkout(folder)
+    if inside:
+        first = folder.relative_to(inside).parts[:1]
+        if not first or first[0] in _PACKS_OWN or first[0].startswith("."):
+            raise WorkspaceError(
+                f"{folder} is the pack's own: name another folder, or none for {DEFAULT}/"
+            )
+    if folder.is_dir() and not (folder / FOLDER).is_dir():
+        there = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
+        if other := sorted(there - {*workspace.pack.topics()}):
+            raise WorkspaceError(
+                f"{folder} holds something else ({', '.join(other[:3])}): name an empty folder "
+                "or a new one"
+            )
 
 
 def _way(to: Path, start: Path) -> bytes:
@@ -123,7 +184,7 @@ _PACKS_OWN = ("exercises", "solutions", "skills", "checks", "docs", "src", "test
 
 
 def files(folder: Path) -> list[str]:
-    """The files of a folder, relative to it; no caches and nothing hidden."""
+    """The files of a folder, relative to it; no caches, nothing hidden, none where it is not."""
     return sorted(
         file.relative_to(folder).as_posix()
         for file in folder.rglob("*")
@@ -177,9 +238,7 @@ def reset(workspace: Workspace, topic: str) -> Path | None:
     mine, stub = workspace.root / topic, workspace.pack.root / "exercises" / topic
     kept = None
     if mine.is_dir():
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-        kept = workspace.own / "backups" / f"{topic}-{stamp}"
-        copy(mine, kept)
+        kept = _backup(workspace, topic)
         for name in set(files(mine)) - set(files(stub)):
             (mine / name).unlink()
     for name in files(stub):
@@ -188,8 +247,16 @@ def reset(workspace: Workspace, topic: str) -> Path | None:
     return kept
 
 
+def _backup(workspace: Workspace, topic: str) -> Path:
+    """Copies a topic as it is now; returns where to."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    kept = workspace.own / "backups" / f"{topic}-{stamp}"
+    copy(workspace.root / topic, kept)
+    return kept
+
+
 def update(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    """Brings the pack's newest stubs; yields (file, what became of it), also "added topic".
+    """Brings the pack's newest stubs; yields each file that they change, and what became of it.
 
     A file that the learner did not touch is replaced. One that was edited is kept, and the new stub
     is laid beside it as FILE.new.
@@ -200,32 +267,39 @@ def update(workspace: Workspace) -> Iterator[tuple[str, str]]:
         if not mine.exists():
             copy(stub, mine)
             yield f"{topic}/", "added"
-        for name in sorted({*files(stub), *(files(old) if old.is_dir() else [])}):
-            new, given, own = content(stub / name), content(old / name), content(mine / name)
-            if new in {given, own}:
-                continue
-            file = mine / name
-            if new is None:
-                if own == given:
-                    file.unlink()
-                    yield (
-                        f"{topic}/{name}",
-                        "removed: it was untouched, and the exercise has it no more",
-                    )
-            elif own in {given, None}:
-                replace(file, new)
-                yield f"{topic}/{name}", "replaced: it was untouched"
-            else:
-                beside = file.with_name(f"{file.name}.new")
-                replace(beside, new)
-                yield f"{topic}/{name}", f"kept: yours is edited; the new one is {beside.name}"
+        for name in sorted({*files(stub), *files(old)}):
+            what = _bring(workspace, topic, name)
+            if what:
+                yield f"{topic}/{name}", what
         _hand_out(workspace, topic)
+
+
+def _bring(workspace: Workspace, topic: str, name: str) -> str:
+    """Brings one file of a stub; says what became of the learner's, or nothing if it is current."""
+    file = workspace.root / topic / name
+    new = content(workspace.pack.root / "exercises" / topic / name)
+    given, own = content(workspace.handed_out(topic) / name), content(file)
+    if new in {given, own}:
+        return ""
+    if new is None:
+        if own != given:
+            return "kept: yours is edited; the exercise has this file no more"
+        file.unlink()
+        return "removed: it was untouched, and the exercise has it no more"
+    if own in {given, None}:
+        replace(file, new)
+        return "added" if own is None else "replaced: it was untouched"
+    beside = file.with_name(f"{name.rpartition('/')[2]}.new")
+    if content(beside) not in {given, new, None}:
+        _backup(workspace, topic)
+    replace(beside, new)
+    return f"kept: yours is edited; the new one is beside it, {beside.name}"
 
 
 def _hand_out(workspace: Workspace, topic: str) -> None:
     """Remembers the pack's stub as the one that the learner has."""
     stub, old = workspace.pack.root / "exercises" / topic, workspace.handed_out(topic)
-    for name in set(files(old)) - set(files(stub)) if old.is_dir() else ():
+    for name in set(files(old)) - set(files(stub)):
         (old / name).unlink()
     for name in files(stub):
         if content(old / name) != content(stub / name):
