@@ -1,33 +1,30 @@
 """The command ``proven``: leads a learner through the course."""
 
-import difflib
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from proven_backend import generate, hints, names, show, workspace
-from proven_backend.grader import WRONG, Answer, Grader, GraderError
+from proven_backend import generate, hints, learning, names, show, workspace
+from proven_backend.grader import WRONG, Grader, GraderError
+from proven_backend.learning import told
 from proven_backend.message import command
 from proven_backend.names import RefusalError
-from proven_backend.pack import Pack, PackError, Rule
-from proven_backend.programs import original, read, swaps
-from proven_backend.progress import AGAIN, PASSED, Course, State, StateError, now
-from proven_backend.workspace import Workspace, WorkspaceError
+from proven_backend.pack import Pack
+from proven_backend.programs import original, swaps
+from proven_backend.progress import AGAIN, PASSED, Course, now
+from proven_backend.workspace import WorkspaceError
 
-FAILED, CANNOT = 1, 2
+FAILED = 1  # the exit status
 BEFORE = """
 You should know async and await, type hints and a little SQL, and have
 written a route in FastAPI. A rule takes some ten minutes, a topic about an
@@ -51,32 +48,8 @@ def main() -> None:
     app(prog_name="proven")
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Says in one sentence what could not be done."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise  # the reader has seen enough: nobody is there to be told
-    except (RefusalError, PackError, WorkspaceError, StateError, GraderError) as fault:
-        _complain(str(fault))
-        raise typer.Exit(CANNOT) from None
-    except OSError as fault:
-        _complain(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault))
-        raise typer.Exit(CANNOT) from None
-
-
-def _complain(sentence: str) -> None:
-    show.console(stderr=True).print(f"proven: {sentence}", style="red", soft_wrap=True)
-
-
 def _examples(*lines: str) -> str:
     return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
-
-
-def _do(console: Console, *arguments: str) -> None:
-    """Says what to type next."""
-    console.print(Text(f"do      {shlex.join([command('proven'), *arguments])}", "bold"))
 
 
 @app.callback(
@@ -87,82 +60,42 @@ def status(context: typer.Context) -> None:
     """Leads you through the course; alone: where you are, what is next, the last verdict."""
     if context.invoked_subcommand:
         return
-    with _told():
+    with told():
         place = workspace.find(Path.cwd())
-        console, course = show.console(), _course(place)
-        _standing(console, course)
+        console, course = show.console(), learning.course_of(place)
+        learning.standing(console, course)
         console.print(show.what_next(place, course), soft_wrap=True)
         console.print(show.last(course, datetime.now(UTC)), soft_wrap=True)
         if course.next():
-            _do(console, "watch")
-
-
-def _standing(console: Console, course: Course) -> None:
-    console.print(show.topics(course))
-    console.print()
-    console.print(show.legend(course), show.bar(course))
-
-
-def _course(place: Workspace) -> Course:
-    """Where the learner stands; a damaged state is rebuilt by grading everything."""
-    progress = place.progress
-    state = progress.read()
-    if progress.damaged:
-        show.console(stderr=True).print(
-            f"The progress was damaged. It is kept in {progress.damaged}; all topics are graded to "
-            "rebuild it.",
-            style="yellow",
-            soft_wrap=True,
-        )
-        state = _record(place, list(_grade(place, names.wanted(place.pack, None))))
-    return Course(place.pack, state)
-
-
-def _grade(place: Workspace, topics: dict[str, list[str]]) -> Iterator[Answer]:
-    with closing(Grader(place.pack.root, place.root, show.console().width)) as grader:
-        yield from grader.grade(topics)
-
-
-def _record(place: Workspace, answers: list[Answer]) -> State:
-    """Stores verdicts, the first that failed as the last one, and says it where that fails."""
-    order = [rule.id for topic in place.pack.topics() for rule in place.pack.rules(topic)]
-    answers.sort(key=lambda answer: order.index(answer.rule))
-    state = State()
-    try:
-        with place.progress.change() as state:
-            for answer in answers:
-                state.take(answer)
-            failing = [answer for answer in answers if answer.state != PASSED]
-            if answers:
-                state.took_last((failing or answers[-1:])[0])
-    except StateError as fault:
-        _complain(str(fault))
-    return state
+            learning.do(console, "watch")
 
 
 @app.command(epilog=_examples("proven start", "proven start ~/course"))
 def start(
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="work/ if left out")
-    ] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="work/ if left out")] = None,
 ) -> None:
     """Makes the workspace: a copy of the exercises that is yours. Nothing of yours is replaced."""
-    with _told():
+    with told():
         wanted = folder.expanduser() if folder else workspace.chosen(Path.cwd())
         place, added = workspace.start(workspace.home(Path.cwd()), wanted.resolve())
-        console, course = show.console(), _course(place)
-        told = f"{len(added)} topics added" if added else "nothing was missing"
-        console.print(f"Your workspace is {show.relative(place.root)}: {told}.", soft_wrap=True)
+        console, course = show.console(), learning.course_of(place)
+        what = f"{len(added)} topics added" if added else "nothing was missing"
+        console.print(f"Your workspace is {show.relative(place.root)}: {what}.", soft_wrap=True)
         if not course.state.last:
             console.print(BEFORE)
         console.print(show.what_next(place, course), soft_wrap=True)
-        _do(console, "watch")
+        learning.do(console, "watch")
 
 
 @app.command("watch", epilog=_examples("proven watch", "proven watch websockets"))
 def watch_(
     topic: Annotated[
-        str | None, typer.Argument(autocompletion=names.complete_topics, metavar="[TOPIC]")
+        str | None,
+        typer.Argument(
+            autocompletion=names.complete_topics,
+            metavar="TOPIC",
+            help="stay with it; else the topic that is saved",
+        ),
     ] = None,
 ) -> None:
     """Grades on each save: verdict, what failed and why, progress.
@@ -171,11 +104,11 @@ def watch_(
     """
     from proven_backend import watch  # here: the other commands start faster
 
-    with _told():
+    with told():
         place = workspace.find(Path.cwd())
         if topic:
             names.topic(place.pack, topic)
-        _course(place)
+        learning.course_of(place)
         watch.Watch(place, topic, show.console()).loop()
 
 
@@ -185,50 +118,28 @@ def watch_(
 def check(
     name: Annotated[
         str | None,
-        typer.Argument(autocompletion=names.complete_all, metavar="[TOPIC[/RULE]]"),
+        typer.Argument(
+            autocompletion=names.complete_all, metavar="TOPIC[/RULE]", help="all topics if left out"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Grades once. Exit status: 0 all pass, 1 some do not, 2 it could not grade."""
-    with _told():
+    with told():
         place = workspace.find(Path.cwd())
-        answers = list(_grade(place, names.wanted(place.pack, name)))
+        answers = list(learning.grade(place, names.wanted(place.pack, name)))
         if not answers:
             raise GraderError("nothing was graded")
-        course = Course(place.pack, _record(place, answers))
+        course = Course(place.pack, learning.record(place, answers))
         counts = Counter(answer.state for answer in answers)
         if as_json:
-            told = {"counts": counts, "rules": [asdict(answer) for answer in answers]}
-            print(json.dumps({"version": 1, **told}, indent=1))
+            rules = [asdict(answer) for answer in answers]
+            print(json.dumps({"version": 1, "counts": counts, "rules": rules}, indent=1))
         elif len({answer.topic for answer in answers}) > 1:
-            _all(place, course, answers)
+            learning.tell_all(place, course, answers)
         else:
-            _one(place, course, answers)
+            learning.tell_one(place, course, answers)
     raise typer.Exit(0 if counts.keys() == {PASSED} else FAILED)
-
-
-def _all(place: Workspace, course: Course, answers: list[Answer]) -> None:
-    """The verdicts of all topics, and of the next rule in short."""
-    console, rule = show.console(), course.next()
-    _standing(console, course)
-    console.print(show.what_next(place, course), soft_wrap=True)
-    for answer in answers:
-        if rule and answer.rule == rule.id:
-            console.print(Text(f"        {show.outcome(answer.text)}"), soft_wrap=True)
-            _do(console, "check", rule.topic)
-
-
-def _one(place: Workspace, course: Course, answers: list[Answer]) -> None:
-    """The verdicts of one topic; of the first that fails all that its check says."""
-    console = show.console()
-    failing = [answer for answer in answers if answer.state != PASSED]
-    for answer in answers:
-        console.print(show.verdict(answer), soft_wrap=True)
-    console.print(f"{len(answers) - len(failing)} of {len(answers)} rules pass.\n")
-    if failing:
-        console.print(show.said(failing[0].text), soft_wrap=True)
-    else:
-        console.print(show.what_next(place, course), soft_wrap=True)
 
 
 @app.command(
@@ -240,7 +151,10 @@ def _one(place: Workspace, course: Course, answers: list[Answer]) -> None:
 )
 def hint(
     name: Annotated[
-        str | None, typer.Argument(autocompletion=names.complete_rules, metavar="[RULE]")
+        str | None,
+        typer.Argument(
+            autocompletion=names.complete_rules, metavar="RULE", help="the next rule if left out"
+        ),
     ] = None,
     level: Annotated[
         int | None, typer.Option(min=1, max=hints.LEVELS, help="this level, not the next one")
@@ -250,40 +164,42 @@ def hint(
 
     1 the question and what was seen, 2 the reason, 3 a wrong code, 4 the right code.
     """
-    with _told():
+    with told():
         place = workspace.find(Path.cwd())
-        rule = names.rule(place.pack, name) if name else _course(place).next()
+        rule = names.rule(place.pack, name) if name else learning.course_of(place).next()
         if rule is None:
             raise RefusalError("all rules pass: name the rule that you mean")
         with place.progress.change() as state:
             record = state.record(rule.topic, rule.id)
-            told = level or min(record.hints + 1, hints.LEVELS)
-            record.hints = max(record.hints, told)
-        answers = list(_grade(place, {rule.topic: [rule.id]})) if told == 1 else []
+            number = level or min(record.hints + 1, hints.LEVELS)
+            record.hints = max(record.hints, number)
+        answers = list(learning.grade(place, {rule.topic: [rule.id]})) if number == 1 else []
         seen = answers[0].text if answers else ""
         console = show.console()
-        console.print(f"{rule.topic} / {rule.id}  (hint {told} of {hints.LEVELS})\n", style="bold")
-        console.print(hints.hint(place.pack, rule, told, seen), soft_wrap=True)
-        if told < hints.LEVELS:
+        console.print(
+            f"{rule.topic} / {rule.id}  (hint {number} of {hints.LEVELS})\n", style="bold"
+        )
+        console.print(hints.hint(place.pack, rule, number, seen), soft_wrap=True)
+        if number < hints.LEVELS:
             again = f"{command('proven')} hint {rule.id}"
-            console.print(f"\nThe next one is {hints.KINDS[told]}: {again}", soft_wrap=True)
+            console.print(f"\nThe next one is {hints.KINDS[number]}: {again}", soft_wrap=True)
 
 
 @app.command("next", epilog=_examples("proven next"))
 def next_() -> None:
     """The next rule: where its TODO is, and why it is next."""
-    with _told():
+    with told():
         place = workspace.find(Path.cwd())
-        show.console().print(show.what_next(place, _course(place)), soft_wrap=True)
+        show.console().print(show.what_next(place, learning.course_of(place)), soft_wrap=True)
 
 
 @app.command("list", epilog=_examples("proven list", "proven list | grep 'to do'"))
 def list_() -> None:
     """All rules with their state."""
-    with _told():
+    with told():
         place = workspace.find(Path.cwd())
-        course, console = _course(place), show.console()
-        console.print(show.rules(course))
+        course, console = learning.course_of(place), show.console()
+        console.print(show.rules(course), soft_wrap=True)
         console.print(show.bar(course))
 
 
@@ -295,10 +211,10 @@ def explain(
 
     The right code is shown once the rule has passed in your workspace, or hint 4 was given.
     """
-    with _told():
+    with told():
         pack = Pack(workspace.home(Path.cwd()))
         rule = names.rule(pack, name)
-        right, console = _may_see_right(rule), show.console()
+        right, console = learning.may_see_right(rule), show.console()
         for part in show.block(pack, rule, right=right):
             console.print(part, soft_wrap=isinstance(part, Text))
         if not right:
@@ -323,16 +239,6 @@ def explain(
                 console.print(show.said(f"✗ {answer.rule} {answer.state}\n{shown}"), soft_wrap=True)
 
 
-def _may_see_right(rule: Rule) -> bool:
-    """Whether the right code may be shown; without a workspace nobody learns here."""
-    try:
-        place = workspace.find(Path.cwd())
-    except WorkspaceError:
-        return True
-    record = _course(place).state.record(rule.topic, rule.id)
-    return bool(record.first_passed) or record.hints == hints.LEVELS
-
-
 @app.command(epilog=_examples("proven solution websockets", "proven solution websockets --give-up"))
 def solution(
     topic: Annotated[str, typer.Argument(autocompletion=names.complete_topics, metavar="TOPIC")],
@@ -341,10 +247,10 @@ def solution(
     ] = False,
 ) -> None:
     """The difference between your files and the reference, once all rules of the topic passed."""
-    with _told():
+    with told():
         place = workspace.find(Path.cwd())
         names.topic(place.pack, topic)
-        course = _course(place)
+        course = learning.course_of(place)
         left = [rule.id for rule in place.pack.rules(topic) if not course.once_passed(rule)]
         if left and not give_up and topic not in course.state.given_up:
             raise RefusalError(
@@ -355,24 +261,11 @@ def solution(
         if left:
             with place.progress.change() as state:
                 state.given_up.setdefault(topic, now())
-        lines, console = list(_difference(place, topic)), show.console()
+        lines, console = list(learning.difference(place, topic)), show.console()
         if lines:
             console.print(show.highlighted("\n".join(lines), "diff"), soft_wrap=True)
         else:
             console.print("Your files are the reference, line for line.")
-
-
-def _difference(place: Workspace, topic: str) -> Iterator[str]:
-    mine = read(place.root / topic)
-    reference = original(place.pack, "solutions", topic).sources
-    for name in sorted(mine | reference):
-        yield from difflib.unified_diff(
-            mine.get(name, "").splitlines(),
-            reference.get(name, "").splitlines(),
-            f"yours/{name}",
-            f"reference/{name}",
-            lineterm="",
-        )
 
 
 @app.command(epilog=_examples("proven reset websockets"))
@@ -380,7 +273,7 @@ def reset(
     topic: Annotated[str, typer.Argument(autocompletion=names.complete_topics, metavar="TOPIC")],
 ) -> None:
     """Puts the stub in the place of a topic; your files are kept, and you are told where."""
-    with _told():
+    with told():
         place, console = workspace.find(Path.cwd()), show.console()
         kept = workspace.reset(place, names.topic(place.pack, topic))
         if kept:
@@ -394,13 +287,13 @@ def reset(
 @app.command(epilog=_examples("git pull && proven update"))
 def update() -> None:
     """After a pull: brings new stubs, keeps what you edited, says what to verify again."""
-    with _told():
+    with told():
         place = workspace.find(Path.cwd())
         console, current = show.console(), True
         for file, what in workspace.update(place):
             console.print(f"{file}  {what}", soft_wrap=True)
             current = False
-        course = _course(place)
+        course = learning.course_of(place)
         for topic in place.pack.topics():
             for rule in place.pack.rules(topic):
                 if course.standing(rule) == AGAIN:
@@ -411,7 +304,7 @@ def update() -> None:
         if current:
             console.print("All is current.")
         else:
-            _do(console, "check")
+            learning.do(console, "check")
 
 
 @app.command("doctor", epilog=_examples("proven doctor"))
@@ -420,7 +313,7 @@ def doctor_() -> None:
     from proven_backend import doctor  # here: the other commands start faster
 
     console, faults = show.console(), 0
-    with _told():
+    with told():
         for finding in doctor.findings(Path.cwd()):
             sign, style = ("✗", "red") if finding.mend else ("✓", "green")
             console.print(Text(f"{sign} {finding.text}", style), soft_wrap=True)
@@ -433,7 +326,7 @@ def doctor_() -> None:
 @app.command("generate", hidden=True)
 def generate_() -> None:
     """Writes the pages that are made from the skills (for those who change the pack)."""
-    with _told():
+    with told():
         root = workspace.checkout(Path.cwd())
         if root is None:
             raise WorkspaceError(f"{Path.cwd()} is not in a checkout of the pack: change into one")

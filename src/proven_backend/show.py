@@ -1,5 +1,6 @@
 """What the command `proven` prints: progress, verdicts, hints, rules."""
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -60,26 +61,26 @@ def bar(course: Course) -> RenderableType:
     return table
 
 
-def topics(course: Course, current: str = "") -> RenderableType:
+def topics(course: Course, current: str = "") -> Text:
     """A line for each topic, with a sign for each of its rules."""
-    table = Table.grid(padding=(0, 2))
-    for topic in course.pack.topics():
+    names = course.pack.topics()
+    lines = []
+    for topic in names:
         rules = course.pack.rules(topic)
         done = sum(course.once_passed(rule) for rule in rules)
-        table.add_row(
-            Text(topic, "bold" if topic == current else ""),
-            marks([course.standing(rule) for rule in rules]),
-            f"{done} of {len(rules)}",
-        )
-    return table
+        line = Text(topic.ljust(max(map(len, names)) + 2), "bold" if topic == current else "")
+        signs = marks([course.standing(rule) for rule in rules])
+        signs.pad_right(9 - len(rules))  # a topic has at most seven
+        lines.append(line + signs + Text(f"{done} of {len(rules)}"))
+    return Text("\n").join(lines)
 
 
-def rules(course: Course) -> RenderableType:
+def rules(course: Course) -> Text:
     """Every rule with its state."""
-    table = Table.grid(padding=(0, 2))
     upcoming = course.next()
+    text = Text()
     for topic in course.pack.topics():
-        table.add_row("", Text(topic, "bold"))
+        text.append(f"{topic}\n", "bold")
         for rule in course.pack.rules(topic):
             standing = course.standing(rule)
             sign, style, _ = MARKS[standing]
@@ -88,8 +89,8 @@ def rules(course: Course) -> RenderableType:
                 told += ", passed before"
             if rule == upcoming:
                 told += ", next"
-            table.add_row(Text(sign, style), f"  {rule.id}", Text(told, style))
-    return table
+            text.append(f"{sign} {rule.id:<42} ").append(f"{told}\n", style)
+    return text
 
 
 def said(text: str) -> Text:
@@ -120,12 +121,12 @@ def only(text: str, labels: Iterable[str]) -> str:
 
 
 def outcome(text: str) -> str:
-    """What was wrong, of the message of a check: what stands below the story, in one line."""
+    """What was wrong, of the message of a check: what stands below the story, indented."""
     lines = [line[message.LABEL :] for line in only(text, ["seen"]).splitlines()]
     if not any(map(_label, text.splitlines())):
-        return " ".join(text.split())
+        return _below(text)
     story = [number for number, line in enumerate(lines) if line.startswith(" ")]
-    return " ".join(lines[story[-1] + 1 if story else 0 :])
+    return _below(" ".join(lines[story[-1] + 1 if story else 0 :]))
 
 
 def _label(line: str) -> str:
@@ -154,10 +155,16 @@ def what_next(workspace: Workspace, course: Course) -> Text:
         "blocked": "another rule's TODO stands in its way",
         "not graded": "its topic could not be graded",
     }.get(course.standing(rule), "the first that is not done")
-    text = Text("next    ", "bold").append(f"{rule.topic} / {rule.id}  ({why})", "not bold")
-    for part in place(workspace, rule).split("  "):
-        text.append(f"\n        {part}", "not bold")
-    return text
+    text = Text("next    ", "bold").append(f"{rule.topic} / {rule.id}", "not bold")
+    file, _, question = place(workspace, rule).partition("  ")
+    return text.append(f"\n{_below(why)}\n{INDENT}{file}\n{_below(question)}", "not bold")
+
+
+INDENT = " " * 8
+
+
+def _below(text: str) -> str:
+    return textwrap.fill(text, message.WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
 
 
 def last(course: Course, current: datetime) -> Text:
@@ -172,7 +179,7 @@ def last(course: Course, current: datetime) -> Text:
     sign, style, _ = MARKS[kept["state"]]
     text = Text("last    ", "bold").append(f"{sign} {kept['rule']} {kept['state']}, {ago}", style)
     if kept["text"]:
-        text.append(f"\n        {outcome(kept['text'])}", "not bold")
+        text.append(f"\n{outcome(kept['text'])}", "not bold")
     return text
 
 

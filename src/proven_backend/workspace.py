@@ -75,8 +75,7 @@ def chosen(folder: Path) -> Path:
 
     Raises WorkspaceError where it was moved: a second, empty one would look like lost work.
     """
-    inside = _around(folder)
-    if inside:
+    if inside := _around(folder):
         return inside
     root = home(folder)
     mine = attached(root) or root / DEFAULT
@@ -90,8 +89,7 @@ def find(folder: Path) -> Workspace:
 
     Raises WorkspaceError where there is none.
     """
-    inside = _around(folder)
-    if inside:
+    if inside := _around(folder):
         root = (inside / (inside / FOLDER / "pack").read_text(encoding="utf-8").strip()).resolve()
         if checkout(root) != root:
             raise WorkspaceError(
@@ -99,12 +97,12 @@ def find(folder: Path) -> Workspace:
                 f"checkout, and there run `proven start '{inside}'`"
             )
         return Workspace(inside, Pack(root))
-    root = checkout(folder)
-    if root is None:
+    around = checkout(folder)
+    if around is None:
         raise WorkspaceError(
             f"{folder} is neither in a workspace nor in a checkout of the pack: change into one"
         )
-    mine = attached(root)
+    mine = attached(around)
     if mine is None:
         raise WorkspaceError(f"there is no workspace yet: run `{command('proven')} start`")
     if not mine.is_dir():
@@ -114,7 +112,7 @@ def find(folder: Path) -> Workspace:
             f"{mine} was not made by proven: run `{command('proven')} start`, "
             "which keeps your files"
         )
-    return Workspace(mine, Pack(root))
+    return Workspace(mine, Pack(around))
 
 
 def _around(folder: Path) -> Path | None:
@@ -180,6 +178,7 @@ def _way(to: Path, start: Path) -> bytes:
         return to.as_posix().encode()
 
 
+_BEGUN = ".making-"
 _PACKS_OWN = ("exercises", "solutions", "skills", "checks", "docs", "src", "tests")
 
 
@@ -201,7 +200,7 @@ def content(file: Path) -> bytes | None:
 def copy(source: Path, target: Path) -> None:
     """Copies a folder; the target is there whole, or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+    made = Path(tempfile.mkdtemp(prefix=_BEGUN, dir=target.parent))
     try:
         for name in files(source):
             (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +215,7 @@ def copy(source: Path, target: Path) -> None:
 def replace(file: Path, data: bytes) -> None:
     """Writes a file in one step: it has its old content or the new, whatever happens."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".making-", dir=file.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_BEGUN, dir=file.parent)
     try:
         with os.fdopen(descriptor, "wb") as made:
             made.write(data)
@@ -236,6 +235,7 @@ def reset(workspace: Workspace, topic: str) -> Path | None:
     the copy cannot be made.
     """
     mine, stub = workspace.root / topic, workspace.pack.root / "exercises" / topic
+    _sweep(workspace)
     kept = None
     if mine.is_dir():
         kept = _backup(workspace, topic)
@@ -245,6 +245,12 @@ def reset(workspace: Workspace, topic: str) -> Path | None:
         replace(mine / name, (stub / name).read_bytes())
     _hand_out(workspace, topic)
     return kept
+
+
+def _sweep(workspace: Workspace) -> None:
+    """Removes what a command that was killed had begun to write."""
+    for begun in [*workspace.root.glob(f"**/{_BEGUN}*")]:
+        shutil.rmtree(begun) if begun.is_dir() else begun.unlink()
 
 
 def _backup(workspace: Workspace, topic: str) -> Path:
@@ -261,6 +267,7 @@ def update(workspace: Workspace) -> Iterator[tuple[str, str]]:
     A file that the learner did not touch is replaced. One that was edited is kept, and the new stub
     is laid beside it as FILE.new.
     """
+    _sweep(workspace)
     for topic in workspace.pack.topics():
         stub, mine = workspace.pack.root / "exercises" / topic, workspace.root / topic
         old = workspace.handed_out(topic)
