@@ -1,11 +1,9 @@
-"""What a failed check says, and what the hints add."""
+"""What a failed check says."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ACTIVATED, Run, edit
+from conftest import Run, edit
 
 from proven_backend.message import compared
 
@@ -23,7 +21,7 @@ expected  A client is told 201 only when its order is really stored.
 why       Leave the session dependency before the reply goes out. FastAPI runs the code after
           `yield` once the reply is sent, so a failed commit is a 201.
 where     exercises/orders/app.py:29  TODO: when does FastAPI leave this dependency?
-next      proven hint orders commit-before-reply
+next      proven hint commit-before-reply
 """
 
 
@@ -58,45 +56,6 @@ def test_a_long_story_is_folded(pack: Path, run: Run) -> None:
 
     assert "more lines …" in message
     assert len(message.splitlines()) <= 25
-
-
-def proven(pack: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the command ``proven`` says."""
-    command = [sys.executable, "-m", "proven_backend.cli", *arguments]
-    return subprocess.run(
-        command, cwd=pack, env=ACTIVATED, capture_output=True, text=True, check=False
-    )
-
-
-def test_hints_lead_from_the_question_to_the_code(pack: Path) -> None:
-    levels = [proven(pack, "hint", "list-in-order", level).stdout for level in "1234"]
-
-    assert "which order came first?" in levels[0]
-    assert "GET /orders" in levels[0]
-    assert "Give every list an order." in levels[1]
-    assert "wrong:\n\nreturn list(await session.scalars(select(Order.sku)))[::-1]" in levels[2]
-    assert (
-        "right:\n\nreturn list(await session.scalars(select(Order.sku).order_by(Order.id)))"
-        in (levels[3])
-    )
-    assert "more: proven hint orders list-in-order 2" in levels[0]
-    assert "more:" not in levels[3]
-
-
-def test_a_hint_for_no_rule_names_those_that_are_near(pack: Path) -> None:
-    result = proven(pack, "hint", "commit-after-reply")
-
-    assert (
-        "no rule is called commit-after-reply: is it one of commit-before-reply?" in result.stderr
-    )
-    assert result.returncode == 2
-
-
-def test_outside_a_checkout_there_is_a_sentence(tmp_path: Path) -> None:
-    result = proven(tmp_path, "generate")
-
-    assert "is not in a checkout of the pack: change into one" in result.stderr
-    assert result.returncode == 2
 
 
 LONG = {f"part number {number}": "the same on both sides" for number in range(9)}
