@@ -79,7 +79,8 @@ def start(
         wanted = folder.expanduser() if folder else workspace.chosen(Path.cwd())
         place, added = workspace.start(workspace.home(Path.cwd()), wanted.resolve())
         console, course = show.console(), learning.course_of(place)
-        what = f"{len(added)} topics added" if added else "nothing was missing"
+        topics = "1 topic" if len(added) == 1 else f"{len(added)} topics"
+        what = f"{topics} added" if added else "nothing was missing"
         console.print(f"Your workspace is {show.relative(place.root)}: {what}.", soft_wrap=True)
         if not course.state.last:
             console.print(BEFORE)
@@ -181,8 +182,8 @@ def hint(
         )
         console.print(hints.hint(place.pack, rule, number, seen), soft_wrap=True)
         if number < hints.LEVELS:
-            again = f"{command('proven')} hint {rule.id}"
-            console.print(f"\nThe next one is {hints.KINDS[number]}: {again}", soft_wrap=True)
+            console.print(f"\nThe next one is {hints.KINDS[number]}.")
+            learning.do(console, "hint", rule.id)
 
 
 @app.command("next", epilog=_examples("proven next"))

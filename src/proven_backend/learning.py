@@ -39,7 +39,8 @@ def told() -> Iterator[None]:
 
 def complain(sentence: str) -> None:
     """Says on the error stream what went wrong."""
-    show.console(stderr=True).print(f"proven: {sentence}", style="red", soft_wrap=True)
+    console = show.console(stderr=True)
+    console.print(f"proven: {sentence}", style="red", soft_wrap=not console.is_terminal)
 
 
 def do(console: Console, *arguments: str) -> None:
@@ -63,7 +64,7 @@ def course_of(place: Workspace) -> Course:
     if progress.damaged:
         show.console(stderr=True).print(
             f"The progress was damaged. It is kept in {progress.damaged}; all topics are graded to "
-            "rebuild it.",
+            f"rebuild it (`{command('proven')} check` does so too).",
             style="yellow",
             soft_wrap=True,
         )
@@ -102,7 +103,7 @@ def tell_all(place: Workspace, course: Course, answers: list[Answer]) -> None:
     for answer in answers:
         if rule and answer.rule == rule.id:
             console.print(show.outcome(answer.text), soft_wrap=True)
-            do(console, "check", rule.topic)
+            do(console, "watch")
 
 
 def tell_one(place: Workspace, course: Course, answers: list[Answer]) -> None:

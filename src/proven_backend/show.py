@@ -147,14 +147,13 @@ def what_next(workspace: Workspace, course: Course) -> Text:
     rule = course.next()
     if rule is None:
         return Text("All rules of the course pass.", "bold green")
+    before = course.once_passed(rule)
     why = {
         AGAIN: "it passed before its check changed: verify it again",
-        "failed": "its check fails now; it passed before"
-        if course.once_passed(rule)
-        else "its check fails",
+        "failed": "its check fails now; it passed before" if before else "its check fails",
         "blocked": "another rule's TODO stands in its way",
         "not graded": "its topic could not be graded",
-    }.get(course.standing(rule), "the first that is not done")
+    }.get(course.standing(rule), "to do again: it passed before" if before else "not done yet")
     text = Text("next    ", "bold").append(f"{rule.topic} / {rule.id}", "not bold")
     file, _, question = place(workspace, rule).partition("  ")
     return text.append(f"\n{_below(why)}\n{INDENT}{file}\n{_below(question)}", "not bold")
