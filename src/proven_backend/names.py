@@ -54,23 +54,22 @@ def wanted(pack: Pack, name: str | None) -> dict[str, list[str]]:
     return {found.topic: [found.id]}
 
 
-def complete_topics(incomplete: str) -> list[str]:
-    """The topics that begin so; for a shell."""
+def complete_topics() -> list[str]:
+    """What a shell may offer for a topic; typer drops what does not begin as the word does."""
     pack = _pack()
-    return [name for name in pack.topics() if name.startswith(incomplete)] if pack else []
+    return pack.topics() if pack else []
 
 
 def complete_rules(incomplete: str) -> list[str]:
-    """The rules that begin so, and with a topic and "/" before it, those of the topic."""
+    """What a shell may offer for a rule; with its topic once there is a "/" in the word."""
     pack = _pack()
     rules = _rules(pack) if pack else []
-    names = [f"{each.topic}/{each.id}" if "/" in incomplete else each.id for each in rules]
-    return [name for name in names if name.startswith(incomplete)]
+    return [f"{each.topic}/{each.id}" if "/" in incomplete else each.id for each in rules]
 
 
 def complete_all(incomplete: str) -> list[str]:
-    """Topics and rules that begin so."""
-    return [*complete_topics(incomplete), *complete_rules(incomplete)]
+    """What a shell may offer for a topic or a rule."""
+    return [*complete_topics(), *complete_rules(incomplete)]
 
 
 def _pack() -> Pack | None:
