@@ -302,6 +302,7 @@ def test_what_cannot_be_graded_is_status_2(pack: Path, work: Path) -> None:
         ("solution cheese", "no topic is called cheese: `proven list` names them all"),
         ("hint add-teh-tax", "no rule is called add-teh-tax: did you mean add-the-tax?"),
         ("hint orders/list-order", "no rule is called orders/list-order: did you mean list-in-or"),
+        ("check order/add-the-tax", "no rule is called order/add-the-tax: did you mean add-the-t"),
         ("hint commit-after-answer", "did you mean commit-before-reply?"),
         ("explain prices", "prices is a topic: name one of its rules, add-the-tax, share-the-bill"),
     ],

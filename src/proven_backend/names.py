@@ -34,8 +34,8 @@ def rule(pack: Pack, name: str) -> Rule:
         own = ", ".join(each.id for each in pack.rules(name))
         raise RefusalError(f"{name} is a topic: name one of its rules, {own}")
     within, _, last = name.rpartition("/")
-    ids = [each.id for each in rules if not within or each.topic == within]
-    raise RefusalError(f"no rule is called {name}{_or_else(last, ids or pack.topics())}")
+    near = [each for each in rules if each.topic == within] or rules
+    raise RefusalError(f"no rule is called {name}{_or_else(last, [each.id for each in near])}")
 
 
 def wanted(pack: Pack, name: str | None) -> dict[str, list[str]]:
