@@ -57,7 +57,8 @@ def explain(pack: Pack, rule: Rule, program: Program, verdict: Verdict) -> str:
     for label, body in parts.items():
         for number, line in enumerate(body):
             start = f"{label if not number else '':<{LABEL}}"
-            lines.append((start + cut(line, WIDTH)).rstrip())
+            whole = label == "done" or line.lstrip().startswith("crashed")
+            lines.append((start + (line if whole else cut(line, WIDTH - LABEL))).rstrip())
     return "\n".join(lines)
 
 
