@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from proven_backend import generate, hints, learning, names, show, workspace
+from proven_backend import generate, hints, learning, names, new, show, workspace
 from proven_backend.grader import WRONG, Grader, GraderError
 from proven_backend.learning import told
 from proven_backend.message import command
@@ -328,11 +329,40 @@ def doctor_() -> None:
 def generate_() -> None:
     """Writes the pages that are made from the skills (for those who change the pack)."""
     with told():
-        root = workspace.checkout(Path.cwd())
-        if root is None:
-            raise WorkspaceError(f"{Path.cwd()} is not in a checkout of the pack: change into one")
-        for file in generate.write(Pack(root)):
-            print(f"wrote {file.relative_to(root)}")
+        pack = _pack()
+        for file in generate.write(pack):
+            print(f"wrote {file.relative_to(pack.root)}")
+
+
+new_ = typer.Typer(help="Lays out a new topic or rule (for those who change the pack).")
+app.add_typer(new_, name="new", hidden=True)
+
+
+@new_.command("topic", epilog=_examples("proven new topic file-uploads"))
+def new_topic(name: str) -> None:
+    """Lays out the files of a topic, and says what to write in each."""
+    with told():
+        _laid_out(new.topic(_pack(), name), name)
+
+
+@new_.command("rule", epilog=_examples("proven new rule websockets close-on-shutdown"))
+def new_rule(topic: str, name: str) -> None:
+    """Lays out a rule: its block in the skill and its check, and says where else to write."""
+    with told():
+        _laid_out(new.rule(_pack(), topic, name), topic)
+
+
+def _laid_out(files: Iterator[tuple[Path, str]], topic: str) -> None:
+    for file, wanted in files:
+        print(f"{show.relative(file)}  {wanted}")
+    print(f"What is missing: {command('pytest')} checks/test_{topic}.py --prove")
+
+
+def _pack() -> Pack:
+    root = workspace.checkout(Path.cwd())
+    if root is None:
+        raise WorkspaceError(f"{Path.cwd()} is not in a checkout of the pack: change into one")
+    return Pack(root)
 
 
 if __name__ == "__main__":

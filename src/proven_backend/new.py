@@ -9,7 +9,9 @@ from pathlib import Path
 
 from proven_backend.pack import Pack, PackError
 
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+PLACE = re.compile(r"^  - Rule.*: rules.md$")  # of the nav: a new topic stands right above it
 
 SKILL = """\
 ---
@@ -47,13 +49,17 @@ A short human story: why, a scene in the shop.
 
 --8<-- "skills/{name}/SKILL.md:7:"
 
-## Your turn
+## Your turn {{ data-search-exclude }}
 
 ```python title="exercises/{name}/app.py"
 --8<-- "exercises/{name}/app.py"
 ```
 
-## How it is checked
+## How it is checked {{ data-search-exclude }}
+
+--8<-- "docs/rules.md:{name}"
+
+--8<-- "docs/rules.md:versions"
 
 ```python title="checks/test_{name}.py"
 --8<-- "checks/test_{name}.py"
@@ -98,14 +104,16 @@ def topic(pack: Pack, name: str) -> Iterator[tuple[Path, str]]:
     yield _write(root / "exercises" / name / "app.py", APP), "the same with its TODOs and faults"
     yield _write(pack.checks(name), f'"""{title}."""\n'), "one function a rule"
     yield _write(root / "docs" / f"{name}.md", PAGE.format(name=name, title=title)), "the story"
+    evals = pack.skill(name).parent / "evals"
+    yield _write(evals / "eval_queries.json", "[]\n"), "what people type: before the description"
+    yield (
+        _write(evals / "evals.json", f'{{"skill_name": "{name}", "evals": []}}\n'),
+        "tasks that tempt an agent",
+    )
     nav = root / "mkdocs.yml"
     lines = nav.read_text().splitlines(keepends=True)
-    last = max(
-        n
-        for n, line in enumerate(lines)
-        if re.search(r"[a-z-]+/?[a-z-]*\.md$", line) and line.startswith("      ")
-    )
-    lines.insert(last + 1, f"      - {title}: {name}.md\n")
+    place = next((n for n, line in enumerate(lines) if PLACE.match(line)), len(lines))
+    lines.insert(place, f"      - {title}: {name}.md\n")
     nav.write_text("".join(lines))
     yield nav, "its place in the course"
 
@@ -135,7 +143,7 @@ def rule(pack: Pack, name: str, rule: str) -> Iterator[tuple[Path, str]]:
 
 def _fit(name: str) -> None:
     if not NAME.fullmatch(name):
-        raise PackError(f"{name} is not in kebab-case: use words like `commit-before-reply`")
+        raise PackError(f"{name} is not in kebab-case, as `commit-before-reply` is")
 
 
 def _write(file: Path, text: str) -> Path:
