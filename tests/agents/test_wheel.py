@@ -19,7 +19,7 @@ def wheel(clone: Path, tmp_path: Path, run: Run) -> Path:
     return next(tmp_path.glob("dist/*.whl"))
 
 
-def test_a_wheel_carries_the_skills(
+def test_a_wheel_carries_the_skills_and_the_command(
     clone: Path, topics: list[str], wheel: Path, project: Path, run: Run
 ) -> None:
     names = [name for name in ZipFile(wheel).namelist() if name.startswith(INSIDE)]
@@ -42,4 +42,8 @@ def test_a_wheel_carries_the_skills(
 
     linked = {link.name for link in (project / ".agents" / "skills").iterdir()}
     assert set(topics) <= linked  # other packages bring skills, too
-    assert "hint" in run(".venv/bin/proven", "--help")
+
+    command, course = project / ".venv" / "bin" / "proven", project / "course"
+    run(command, "start", course, cwd=clone)
+
+    assert "✓ The workspace is" in run(command, "doctor", cwd=course)
