@@ -26,6 +26,7 @@ from proven_backend.programs import Program
 from proven_backend.verdict import Verdict
 
 GRACE = 2.0
+ROOM = 16 * 2**20  # bytes; the databases of a run
 FORKS = hasattr(os, "fork")
 START_UP = 60.0  # s, at the most, until a child that is started anew has loaded its libraries
 LOOK = 0.01  # s between two looks at children that cannot be waited for
@@ -150,6 +151,36 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def _roomy() -> Path:
+    """Where the files of a run go: memory, or the temporary folder. Raises OSError for no room."""
+    places = [Path("/dev/shm"), Path(tempfile.gettempdir())]
+    for place in places:
+        if os.access(place, os.W_OK) and shutil.disk_usage(place).free >= ROOM:
+            return place
+    full = f"{places[0]} and {places[1]}"
+    raise OSError(f"no room for the files of a run, {ROOM >> 20} MiB, in {full}: make some")
+
+
+def _sweep(parent: Path) -> None:
+    """Removes what runs left behind whose process was killed."""
+    for folder in parent.glob("proven-*-*"):
+        pid = folder.name.split("-")[1]
+        if pid.isdecimal() and not _alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 class Children:
     """Runs groups of jobs, a few at once; each in a `slot`, by number, that no other has then.
 
@@ -169,9 +200,9 @@ class Children:
     ) -> None:
         self.config, self.hidden, self.limit, self.slots = config, hidden, limit, slots
         self.heard = heard
-        memory = Path("/dev/shm")
-        parent = memory if os.access(memory, os.W_OK) else None
-        self.root = Path(tempfile.mkdtemp(prefix="proven-", dir=parent))
+        parent = _roomy()
+        _sweep(parent)
+        self.root = Path(tempfile.mkdtemp(prefix=f"proven-{os.getpid()}-", dir=parent))
         self.selector = selectors.DefaultSelector()
         self.stopped = False
         if stop is not None:

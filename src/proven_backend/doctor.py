@@ -128,9 +128,9 @@ def _workspace(place: Workspace) -> Iterator[Finding]:
     progress = place.progress
     try:
         state = progress.read()
-        if progress.damaged:
+        if state.damaged:
             yield Finding(
-                f"The progress was damaged, and is kept in {progress.damaged}",
+                f"The progress was damaged, and is kept in {state.damaged}",
                 f"{command('proven')} check",
             )
         else:

@@ -6,15 +6,17 @@ lines of JSON: a request names topics and rules, an answer is one rule's state.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from proven_backend.pack import check_digests
+from proven_backend.pack import PackError, check_digests
 
 if TYPE_CHECKING:
     import pytest
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from proven_backend.plugin import Grading
 
 SUBMISSION, WRONG = "submission", "wrong"
+PATIENCE = 3.0  # s that the process has to end by itself
 
 
 class GraderError(Exception):
@@ -80,11 +83,17 @@ class Grader:
 
     def close(self) -> None:
         """Ends the process, whatever it is at."""
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.said):
-            if stream:
-                stream.close()
+        assert self.process.stdin
+        assert self.process.stdout
+        with suppress(OSError):
+            self.process.stdin.close()  # it then ends what it started, and itself
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.said.close()
 
     def ask(self, topics: dict[str, list[str]], program: str = SUBMISSION) -> int:
         """Sends a request, which ends the one before it; returns its number.
@@ -118,11 +127,12 @@ class Grader:
                 yield answer
 
     def gone(self) -> GraderError:
-        """What the process said before it ended."""
-        self.process.wait()
+        """How the process ended: by a signal, or with what it said last."""
+        if (status := self.process.wait()) < 0:
+            return GraderError(f"the grading process was ended by {signal.Signals(-status).name}")
         self.said.seek(0)
         last = self.said.read().decode(errors="replace").strip().splitlines()
-        said = last[-1] if last else f"exit status {self.process.returncode}"
+        said = last[-1] if last else f"exit status {status}"
         return GraderError(f"the grading process ended: {said}")
 
 
@@ -131,6 +141,7 @@ class _Server:
     """The plugin that takes the place of pytest's own loop and answers requests until they end."""
 
     answers: int
+    fault: Exception | None = None
     pending: bytes = b""
     known: dict[str, "list[pytest.Item]"] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
@@ -144,19 +155,22 @@ class _Server:
     def serve(self, config: "pytest.Config", session: "pytest.Session") -> int:
         """Answers each request; a new one ends the run of the one before it."""
         grading: Grading = config.pluginmanager.get_plugin("proven-grading")  # type: ignore[assignment]
-        while line := self.line():
-            request = Request(**json.loads(line))
-            self.answer(request, session, grading)
+        try:
+            while line := self.line():
+                request = Request(**json.loads(line))
+                self.answer(request, session, grading)
+        except (PackError, OSError) as fault:
+            self.fault = fault
         return 0
 
     def line(self) -> bytes:
-        """The next request, or nothing when the one who asks is gone."""
+        """The newest request, or nothing when the one who asks is gone."""
         while b"\n" not in self.pending:
             data = os.read(0, 1 << 16)
             if not data:
                 return b""
             self.pending += data
-        line, _, self.pending = self.pending.partition(b"\n")
+        *_, line, self.pending = self.pending.split(b"\n")
         return line
 
     def answer(self, request: Request, session: "pytest.Session", grading: "Grading") -> None:
@@ -207,6 +221,8 @@ class _Server:
         if topic not in self.known:
             file = grading.pack.checks(topic)
             items = list(session.perform_collect([str(file)]))
+            if not items:
+                raise PackError(f"{file} has no check that can be read: mend it, or pull again")
             grading.prepare(1, items)
             self.known[topic] = items
             self.digests |= check_digests(file)
@@ -258,18 +274,12 @@ def main(root: str, target: str) -> int:
         os.register_at_fork(
             after_in_child=lambda: os.close(answers)
         )  # code under grade never has it
-    return pytest.main(
-        [
-            "-c",
-            f"{root}/pyproject.toml",
-            "--noconftest",
-            "--capture=no",
-            "-p",
-            "no:cacheprovider",
-            f"--target={target}",
-        ],
-        plugins=[_Server(answers)],
-    )
+    server = _Server(answers)
+    options = ["--noconftest", "--capture=no", "-p", "no:cacheprovider", f"--target={target}"]
+    status = pytest.main(["-c", f"{root}/pyproject.toml", *options], plugins=[server])
+    if server.fault:
+        print(server.fault, file=sys.stderr)  # as the last line: that is what is told
+    return status
 
 
 if __name__ == "__main__":

@@ -59,11 +59,10 @@ def standing(console: Console, course: Course) -> None:
 
 def course_of(place: Workspace) -> Course:
     """Where the learner stands; a damaged state is rebuilt by grading everything."""
-    progress = place.progress
-    state = progress.read()
-    if progress.damaged:
+    state = place.progress.read()
+    if state.damaged:
         show.console(stderr=True).print(
-            f"The progress was damaged. It is kept in {progress.damaged}; all topics are graded to "
+            f"The progress was damaged. It is kept in {state.damaged}; all topics are graded to "
             f"rebuild it (`{command('proven')} check` does so too).",
             style="yellow",
             soft_wrap=True,
@@ -85,8 +84,9 @@ def record(place: Workspace, answers: list[Answer]) -> State:
     state = State()
     try:
         with place.progress.change() as state:
-            for answer in answers:
-                state.take(answer)
+            state.take(*answers)
+            if {answer.rule for answer in answers} == set(order):
+                state.damaged = ""
             failing = [answer for answer in answers if answer.state != PASSED]
             if answers:
                 state.took_last((failing or answers[-1:])[0])

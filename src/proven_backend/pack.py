@@ -248,11 +248,15 @@ def check_names(file: Path) -> list[str]:
 def check_digests(file: Path) -> dict[str, str]:
     """A digest of each check by name: it changes with the function or with what the checks share.
 
-    The file is not imported.
+    The file is not imported. Raises PackError where it cannot be read.
     """
-    text = file.read_text()
     parts = {"": ""}
-    for node in ast.parse(text).body:
+    try:
+        text = file.read_text()
+        tree = ast.parse(text)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PackError(f"{file} cannot be read: {error}: mend it, or pull again") from None
+    for node in tree.body:
         source = ast.get_source_segment(text, node) or ""
         name = getattr(node, "name", "")
         if name.startswith("test_"):

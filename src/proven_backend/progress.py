@@ -4,9 +4,9 @@ It is written whole to a new file that then takes the place of the old one, unde
 is never half there and two commands do not overwrite each other's points.
 """
 
+import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,6 +20,7 @@ from proven_backend.pack import Pack, Rule, check_digests
 
 VERSION = 1
 PASSED, AGAIN = "passed", "verify again"
+STATES = ("", PASSED, "failed", "not started", "blocked", "not graded")
 
 
 class StateError(Exception):
@@ -42,22 +43,27 @@ class Record:
 
 @dataclass
 class State:
-    """All that is stored: records by "topic/rule", topics given up and when, the last verdict."""
+    """All that is stored: records by "topic/rule", topics given up and when, the last verdict.
+
+    `damaged` is where a damaged state is kept, until all topics are graded in its place.
+    """
 
     rules: dict[str, Record] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
     last: dict[str, str] = field(default_factory=dict)
+    damaged: str = ""
 
     def record(self, topic: str, rule: str) -> Record:
         """The record of a rule; a new one where there is none."""
         return self.rules.setdefault(f"{topic}/{rule}", Record())
 
-    def take(self, answer: Answer) -> None:
-        """Keeps a verdict. That a rule once passed is never forgotten."""
-        record = self.record(answer.topic, answer.rule)
-        record.state, record.at, record.check = answer.state, now(), answer.check
-        if answer.state == PASSED:
-            record.first_passed = record.first_passed or record.at
+    def take(self, *answers: Answer) -> None:
+        """Keeps verdicts. That a rule once passed is never forgotten."""
+        for answer in answers:
+            record = self.record(answer.topic, answer.rule)
+            record.state, record.at, record.check = answer.state, now(), answer.check
+            if answer.state == PASSED:
+                record.first_passed = record.first_passed or record.at
 
     def took_last(self, answer: Answer) -> None:
         """Keeps the verdict that was shown last."""
@@ -109,44 +115,40 @@ class Progress:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "state.json"
         self.lock = FileLock(folder / "state.lock", timeout=10)
-        self.damaged: Path | None = None
 
     def read(self) -> State:
-        """The state. A damaged file is kept aside, as `damaged` tells from then on.
+        """The state; an empty one, marked as damaged, where the file is, of which a copy is kept.
 
         Raises StateError where it cannot be read, or is of a later version.
         """
         try:
-            text = self.file.read_text(encoding="utf-8")
+            data = self.file.read_bytes()
         except FileNotFoundError:
             return State()
-        except UnicodeDecodeError:
-            return self.keep_aside()
         except OSError as error:
             raise StateError(f"{self.file} cannot be read: {error.strerror}") from None
         try:
-            stored = json.loads(text)
-            if (version := stored.pop("version")) > VERSION:
-                raise StateError(
-                    f"{self.file} is of version {version}, and this proven knows {VERSION}: "
-                    "update the pack"
-                )
-            stored["rules"] = {name: Record(**each) for name, each in stored["rules"].items()}
-            return State(**stored)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return self.keep_aside()
+            return _parsed(data)
+        except _LaterError as later:
+            raise StateError(
+                f"{self.file} is of version {later}, and this proven knows {VERSION}: "
+                "update the pack"
+            ) from None
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return State(damaged=str(self.keep_aside(data)))
 
-    def keep_aside(self) -> State:
-        """Renames the file, so that what it holds is not lost; the state is empty then."""
-        kept = self.file.with_name(f"state.json.damaged-{now().replace(':', '')}")
+    def keep_aside(self, data: bytes) -> Path:
+        """Copies a damaged file; the same one is copied once. Raises StateError where it cannot."""
+        kept = self.file.with_name(f"state.json.damaged-{hashlib.sha256(data).hexdigest()[:12]}")
         try:
-            os.replace(self.file, kept)
+            if not kept.is_file() or kept.read_bytes() != data:
+                kept.write_bytes(data)
         except OSError as error:
             raise StateError(
-                f"{self.file} is damaged and cannot be kept aside: {error.strerror}"
+                f"{self.file} is damaged, and stays as it is: it cannot be copied to {kept.name}: "
+                f"{error.strerror}"
             ) from None
-        self.damaged = kept
-        return State()
+        return kept
 
     @contextmanager
     def change(self) -> Iterator[State]:
@@ -159,20 +161,41 @@ class Progress:
                 state = self.read()
                 yield state
                 self.write(state)
-        except (OSError, TimeoutError) as error:
-            said = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            said = error.strerror or str(error)
             raise StateError(f"progress is not saved in {self.file}: {said}") from None
 
     def write(self, state: State) -> None:
-        """Stores the state in one step."""
+        """Stores the state in one step. The lock is held: the file that is made has one writer."""
         data = json.dumps({"version": VERSION, **asdict(state)}, indent=1).encode()
-        descriptor, name = tempfile.mkstemp(prefix="state-", dir=self.file.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self.file)
-        except BaseException:
-            os.unlink(name)
-            raise
+        made = self.file.with_name("state.json.making")
+        with made.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(made, self.file)
+
+
+class _LaterError(Exception):
+    """A state of a later version, which is its text."""
+
+
+def _parsed(data: bytes) -> State:
+    """The state in a file. Raises one of several exceptions where the data is not what we write."""
+    stored = json.loads(data)
+    if (version := stored.pop("version")) > VERSION:
+        raise _LaterError(version)
+    rules = {name: Record(**record) for name, record in stored.pop("rules").items()}
+    state = State(rules, **stored)
+    kinds = {name: type(value) for name, value in vars(Record()).items()}
+    for record in rules.values():
+        if {name: type(value) for name, value in vars(record).items()} != kinds:
+            raise TypeError
+        if record.state not in STATES:
+            raise ValueError
+    for text in (*state.given_up.values(), *state.last.values(), state.damaged):
+        if not isinstance(text, str):
+            raise TypeError
+    if last := state.last:
+        last["rule"], last["text"], STATES.index(last["state"]), datetime.fromisoformat(last["at"])
+    return state

@@ -4,31 +4,26 @@ Three threads (files, keys, answers of the warm process) put what happens into o
 happens in the one loop that reads it.
 """
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-import readchar
 from rich.console import Console
 from rich.text import Text
-from watchfiles import watch as file_changes
 
-from proven_backend import show, workspace
+from proven_backend import show, terminal, workspace
+from proven_backend.changes import Changes
 from proven_backend.grader import Answer, Grader, GraderError
 from proven_backend.hints import LEVELS, hint
 from proven_backend.pack import PackError, Rule
 from proven_backend.programs import read
-from proven_backend.progress import PASSED, Course, State, StateError
+from proven_backend.progress import PASSED, Course, StateError
 from proven_backend.workspace import Workspace
 
-SETTLED, AT_MOST = 15, 150  # ms without another change, and in all, until changes are told
-LOOK = 500  # ms between two looks, where nothing is told
 PATIENCE = 0.5  # s after which a run is worth a word
 KEYS = "h hint   n next   l list   r reset   q quit"
 
@@ -41,7 +36,6 @@ class Run:
     number: int
     started: float
     answers: dict[str, Answer] = field(default_factory=dict)
-    kept: int = 0
     over: bool = False
     told: bool = False
 
@@ -51,17 +45,20 @@ class Watch:
 
     def __init__(self, place: Workspace, only: str | None, console: Console) -> None:
         self.place, self.only, self.console = place, only, console
+        self.live = console.is_terminal and not console.is_dumb_terminal
         self.pack = place.pack
+        self.parts = [self.pack.root / name for name in ("checks", "skills", "exercises")]
         self.events: Queue[tuple[str, Any]] = Queue()
         self.unsaved: list[Answer] = []
-        self.state = self.stored()
+        self.state = place.progress.read()
         upcoming = self.course.next()
         self.topic = only or (upcoming.topic if upcoming else self.pack.topics()[-1])
+        self.waiting: list[str] = []
         self.graded: dict[str, object] = {}
         self.run: Run | None = None
         self.grader: Grader | None = None
         self.below = ""
-        self.asked = ""
+        self.asked = False
         self.notes: list[str] = []
 
     @property
@@ -72,23 +69,23 @@ class Watch:
     # What happens
 
     def loop(self) -> None:
-        """Grades, shows and waits, until a key or an interrupt ends it."""
+        """Grades, shows and waits, until a key, an interrupt or SIGTERM ends it."""
         stop = threading.Event()
-        self.warm()
-        self._thread(self.files, stop)
-        if self.console.is_terminal and sys.stdin.isatty():
-            self._thread(self.keys)
+        mine = [self.place.root / topic for topic in self.pack.topics()]
+        changes = Changes([*mine, *self.parts])  # looked at before anything is graded
         try:
-            with _terminal():
+            with terminal.single_keys() as has_keys:
                 self.grade(self.topic)
+                self._thread(self.files, changes, stop)
+                if has_keys:
+                    self._thread(self.keys)
                 while self.next_event():
                     pass
         except KeyboardInterrupt:
             pass
         finally:
             stop.set()
-            if self.grader:
-                self.grader.close()
+            self.cool()
 
     def next_event(self) -> bool:
         """Waits for one event and acts on it; False when it was the last."""
@@ -96,75 +93,32 @@ class Watch:
         try:
             kind, what = self.events.get(timeout=PATIENCE if busy else 1.0)
         except Empty:
-            if busy and self.console.is_terminal:
+            kind, what = "nothing", None
+        try:
+            if kind == "key":
+                return self.on_key(what)
+            if kind == "answer":
+                self.on_answer(what)
+            elif kind == "gone" and what[0] is self.grader:
+                self.on_gone(what[1])
+            elif kind == "files":
+                self.on_files(what)
+            elif busy and self.live:
                 self.draw()
-            return True
-        if kind == "answer":
-            self.on_answer(what)
-        elif kind == "gone" and what[0] is self.grader:
-            self.grader = None
-            self.run = None
-            self.note(f"{what[1]}. The next save starts it again.")
-        elif kind == "saved":
-            self.on_saved(what)
-        elif kind == "pack":
-            self.on_pack()
-        elif kind == "note":
-            self.note(what)
-        elif kind == "key":
-            return self.on_key(what)
+        except PackError as fault:  # the pack is at fault, for a moment: a pull may be half-way
+            self.console.print(Text(str(fault), "yellow"), soft_wrap=True)
         return True
 
-    def files(self, stop: threading.Event) -> None:
-        """Tells of saved files; looks for itself where the file system tells of none."""
-        packs = [self.pack.root / name for name in ("checks", "skills", "exercises")]
-        stamps = self.stamps()
-        try:
-            for changes in file_changes(
-                self.place.root, *packs, watch_filter=None, stop_event=stop, raise_interrupt=False,
-                debounce=AT_MOST, step=SETTLED, rust_timeout=LOOK, yield_on_timeout=True,
-            ):  # fmt: skip
-                paths = [Path(path) for _, path in changes]
-                if any(
-                    p.suffix in {".py", ".md"} and p.is_relative_to(q) for p in paths for q in packs
-                ):
-                    self.events.put(("pack", None))
-                stamps = self.look(stamps)
-        except OSError:
-            while not stop.wait(LOOK / 1000):
-                stamps = self.look(stamps)
-
-    def look(self, before: dict[Path, tuple[int, int]]) -> dict[Path, tuple[int, int]]:
-        """Tells of topics whose files are not as they were; returns how they are."""
-        current = self.stamps()
-        changed = {path for path, _ in before.items() ^ current.items()}
-        if changed:
-            self.events.put(
-                ("saved", {path.relative_to(self.place.root).parts[0] for path in changed})
-            )
-        return current
-
-    def stamps(self) -> dict[Path, tuple[int, int]]:
-        """When each file of the topics was written, and its size."""
-        found = {}
-        for topic in self.pack.topics():
-            for file in (self.place.root / topic).rglob("*"):
-                with suppress(OSError):
-                    stat = file.stat()
-                    found[file] = (stat.st_mtime_ns, stat.st_size)
-        return found
+    def files(self, changes: Changes, stop: threading.Event) -> None:
+        """Tells of files that changed."""
+        for paths in changes.follow(stop):
+            self.events.put(("files", paths))
 
     def keys(self) -> None:
-        """Tells of keys."""
-        while True:
-            self.events.put(("key", readchar.readchar()))
-
-    def warm(self) -> Grader:
-        """The warm process, started where there is none."""
-        if self.grader is None:
-            self.grader = Grader(self.pack.root, self.place.root, self.console.width)
-            self._thread(self.listen, self.grader)
-        return self.grader
+        """Tells of keys, but not of those that send several characters, as arrows do."""
+        while keys := terminal.pressed():
+            for key in keys if not keys.startswith("\x1b") else ():
+                self.events.put(("key", key))
 
     def listen(self, grader: Grader) -> None:
         """Tells of answers."""
@@ -179,16 +133,38 @@ class Watch:
 
     # What is done about it
 
+    def warm(self) -> Grader:
+        """The warm process, started where there is none."""
+        if self.grader is None:
+            self.grader = Grader(self.pack.root, self.place.root, self.console.width)
+            self._thread(self.listen, self.grader)
+        return self.grader
+
+    def cool(self) -> None:
+        """Ends the warm process, if there is one; its run is given up."""
+        self.give_up()
+        if self.grader:
+            self.grader.close()
+            self.grader = None
+
     def grade(self, topic: str) -> None:
         """Asks for the verdicts of a topic; a run that is not over is given up."""
-        self.topic, self.below, self.asked = topic, "", ""
-        self.graded[topic] = self.sources(topic)
+        self.give_up()
+        self.topic, self.below, self.asked = topic, "", False
+        sources = self.sources(topic)
         try:
             number = self.warm().ask({topic: []})
-        except GraderError as fault:
-            self.note(str(fault))
+        except (GraderError, OSError) as fault:
+            self.on_gone(fault)
             return
+        self.graded[topic] = sources
         self.run = Run(topic, number, time.monotonic())
+
+    def give_up(self) -> None:
+        """Forgets a run that is not over, so that any save of its topic is graded."""
+        if self.run and not self.run.over:
+            del self.graded[self.run.topic]
+            self.run = None
 
     def sources(self, topic: str) -> object:
         """What would be graded now."""
@@ -197,32 +173,48 @@ class Watch:
         except PackError as fault:
             return str(fault)
 
-    def on_saved(self, topics: set[str]) -> None:
-        """Grades the topic whose files differ from what was graded last."""
-        for topic in sorted(topics & set(self.pack.topics())):
-            if self.only in {None, topic} and self.sources(topic) != self.graded.get(topic):
-                self.grade(topic)
+    def on_files(self, paths: set[Path]) -> None:
+        """Grades the topics whose sources changed, and the one at hand anew with a changed pack."""
+        saved = [
+            topic
+            for topic in self.pack.topics()
+            if self.only in {None, topic}
+            and any(path.is_relative_to(self.place.root / topic) for path in paths)
+            and self.sources(topic) != self.graded.get(topic)
+        ]
+        given_up = [self.run.topic] if self.run and not self.run.over else []
+        if any(
+            path.suffix in {".py", ".md"} and path.is_relative_to(part)
+            for path in paths
+            for part in self.parts
+        ):
+            self.cool()
+            self.pack.forget()
+            self.graded.clear()
+            self.note("The pack changed: graded again with its newest checks.")
+            saved.append(self.topic)
+        if saved:
+            self.waiting = list(dict.fromkeys([*saved, *self.waiting, *given_up]))
+            self.grade(self.waiting.pop(0))
 
-    def on_pack(self) -> None:
-        """Starts the warm process again, with the pack's newest checks."""
-        if self.grader:
-            self.grader.close()
-            self.grader = None
-        self.pack.forget()
-        self.note("The pack changed: graded again with its newest checks.")
-        self.grade(self.topic)
+    def on_gone(self, fault: Exception) -> None:
+        """Says why the warm process is gone."""
+        self.cool()
+        self.note(f"{fault}. The next save starts it again.")
 
     def on_answer(self, answer: Answer) -> None:
-        """Keeps a verdict, and shows the run once it is clear what is first to do."""
+        """Shows a run once it is clear what is first to do, and when it is over."""
         run = self.run
         if run is None or answer.number != run.number:
             return
         if answer.rule:
             run.answers[answer.rule] = answer
+            self.unsaved.append(answer)
         run.over = not answer.rule
         if run.over or (not run.told and self.first_failing(run)):
-            self.keep(run)
             self.tell(run)
+        if run.over and self.waiting:
+            self.grade(self.waiting.pop(0))
 
     def first_failing(self, run: Run) -> Answer | None:
         """The first failure in the order of the course, once all before it have passed."""
@@ -234,56 +226,50 @@ class Watch:
                 return answer
         return None
 
-    def keep(self, run: Run) -> None:
+    def keep(self) -> None:
         """Stores the verdicts that are new, before they are shown."""
-        self.unsaved += list(run.answers.values())[run.kept :]
-        run.kept = len(run.answers)
-        shown = self.first_failing(run)
+        if not self.unsaved:
+            return
+        latest = (self.run and self.first_failing(self.run)) or self.unsaved[-1]
         try:
-            with self.place.progress.change() as self.state:
-                for answer in self.unsaved:
-                    self.state.take(answer)
-                latest = shown or next(reversed(run.answers.values()), None)
-                if latest:
-                    self.state.took_last(latest)
+            with self.place.progress.change() as state:
+                if state.damaged != self.state.damaged:  # what was damaged is still known here
+                    vars(state).update(vars(self.state) | {"damaged": state.damaged})
+                    self.say(f"The progress was damaged. It is kept in {state.damaged}.")
+                state.take(*self.unsaved)
+                state.took_last(latest)
+            self.state = state
             self.unsaved = []
         except StateError as fault:
-            for answer in self.unsaved:
-                self.state.take(answer)
-            self.note(f"{fault}. It is tried again with the next verdict.")
-
-    def stored(self) -> State:
-        """The stored state; an empty one, and a note, where it cannot be read."""
-        try:
-            return self.place.progress.read()
-        except StateError as fault:
-            self.events.put(("note", str(fault)))
-            return State()
+            self.state.take(*self.unsaved)
+            self.say(f"{fault}. It is tried again with the next verdict.")
 
     def on_key(self, key: str) -> bool:
         """Does what a key stands for; False for the one that quits."""
         if self.asked:
-            self.asked, self.below = "", ""
-            self.notes.append(self.reset() if key in {"y", "Y"} else "Nothing was reset.")
+            self.asked, self.below = False, ""
+            self.say(self.reset() if key in {"y", "Y"} else "Nothing was reset.")
         elif key in {"q", "Q", "\x04"}:
             return False
         elif key == "h":
             self.below = self.hint()
         elif key == "n":
-            with self.console.capture() as told:
-                self.console.print(show.what_next(self.place, self.course))
-            self.below = told.get().rstrip()
+            self.below = self.drawn(show.what_next(self.place, self.course))
         elif key == "l":
-            with self.console.capture() as told:
-                self.console.print(show.topics(self.course, self.topic))
-            self.below = told.get().rstrip()
+            self.below = self.drawn(show.topics(self.course, self.topic))
         elif key == "r":
-            self.asked = f"Reset {self.topic} to its stub? A copy of yours is kept. [y/N]"
-            self.below = self.asked
+            self.asked = True
+            self.below = f"Reset {self.topic} to its stub? A copy of yours is kept. [y/N]"
         else:
             return True
         self.draw()
         return True
+
+    def drawn(self, part: Any) -> str:
+        """A part of the screen as text."""
+        with self.console.capture() as told:
+            self.console.print(part)
+        return told.get().rstrip()
 
     def current(self) -> Rule | None:
         """The rule that is to be done in the topic at hand, else in the course."""
@@ -301,7 +287,7 @@ class Watch:
                 record = self.state.record(rule.topic, rule.id)
                 record.hints = min(record.hints + 1, LEVELS)
         except StateError as fault:
-            return str(fault)
+            return f"{fault}. A hint is shown once it can be recorded."
         text = hint(self.pack, rule, record.hints, answer.text if answer else "")
         return f"{rule.id} (hint {record.hints} of {LEVELS})\n\n{text}"
 
@@ -311,30 +297,33 @@ class Watch:
             kept = workspace.reset(self.place, self.topic)
         except OSError as fault:
             return f"{self.topic} was not reset: {fault}"
-        return (
-            f"{self.topic} is its stub again. Yours is kept in {show.relative(kept)}"
-            if kept
-            else ""
-        )
+        yours = f" Yours is kept in {show.relative(kept)}" if kept else ""
+        return f"{self.topic} is its stub again.{yours}"
 
     # What is shown
 
     def note(self, text: str) -> None:
-        """A sentence about something that went wrong, shown now and with the next verdict."""
-        if self.console.is_terminal:
-            self.notes.append(text)
+        """Shows a sentence now, and with the next verdict."""
+        self.say(text)
+        if self.live:
             self.draw()
-        else:
-            self.console.print(text, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A sentence about something that happened: on the next screen, or as a line."""
+        if not self.live:
+            self.console.print(Text(text), soft_wrap=True)
+        elif text not in self.notes:
+            self.notes.append(text)
 
     def tell(self, run: Run) -> None:
         """Shows what a run came to: in a terminal on a clean screen, else as lines."""
         first = not run.told
         run.told = True
-        if self.console.is_terminal:
+        if self.live:
             self.draw()
             self.notes = []
-        elif first or run.over:
+        else:
+            self.keep()
             self.lines(run, first=first)
 
     def lines(self, run: Run, *, first: bool) -> None:
@@ -357,10 +346,12 @@ class Watch:
         )
 
     def draw(self) -> None:
-        """The whole screen."""
-        self.console.clear()
-        for part in self.screen():
-            self.console.print(part, soft_wrap=isinstance(part, Text))
+        """The whole screen; what it shows is stored before."""
+        self.keep()
+        with self.console:  # written at once
+            self.console.clear()
+            for part in self.screen():
+                self.console.print(part, soft_wrap=isinstance(part, Text))
 
     def screen(self) -> Iterator[Any]:
         """The parts of the screen, from top to bottom."""
@@ -388,18 +379,3 @@ class Watch:
         yield Text()
         yield show.bar(self.course)
         yield Text(KEYS, "dim")
-
-
-@contextmanager
-def _terminal() -> Iterator[None]:
-    """Leaves the terminal as it was: the thread that waits for a key cannot."""
-    if not sys.stdin.isatty() or sys.platform == "win32":
-        yield
-        return
-    import termios
-
-    before = termios.tcgetattr(sys.stdin)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
