@@ -6,13 +6,14 @@ UV := $(shell command -v uv)
 venv = $(if $(UV),uv venv --quiet --clear --python $(PYTHON),$(PYTHON) -m venv --clear) $(1)
 install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/pip install --quiet --disable-pip-version-check)
 
-.PHONY: help learn prove prove-agents test lint site bench weaken repeat walk
+.PHONY: help learn prove prove-agents test kill lint site bench weaken repeat walk
 
 help:
 	@echo "make learn   set up, make the workspace, grade it, say what is next"
 	@echo "make prove   set up, prove every rule on SQLite, and on real servers"
 	@echo "make prove-agents  install the skills in real clients, list them there, scan them"
 	@echo "make test    test the machinery"
+	@echo "make kill    kill proven watch and proven check 100 times while files are saved"
 	@echo "make lint    ruff, mypy and the site, all strict"
 	@echo "make site    read the site in a browser, built by MkDocs and by Zensical"
 	@echo "make bench   how long grading and the proof take, as ratios to a floor"
@@ -53,6 +54,9 @@ prove-agents: .venv/dev .venv-agents/ready
 
 test: .venv/dev
 	@$(BIN)/pytest tests/ --ignore=tests/agents --ignore=tests/site -q
+
+kill: .venv/dev
+	@KILLS=100 $(BIN)/pytest tests/test_state.py -q -s -k kills
 
 lint: .venv/dev
 	@$(BIN)/ruff check .
