@@ -131,7 +131,8 @@ class Grader:
         if (status := self.process.wait()) < 0:
             return GraderError(f"the grading process was ended by {signal.Signals(-status).name}")
         self.said.seek(0)
-        last = self.said.read().decode(errors="replace").strip().splitlines()
+        lines = self.said.read().decode(errors="replace").splitlines()
+        last = [line for line in lines if line.strip() and not line.startswith("=")]
         said = last[-1] if last else f"exit status {status}"
         return GraderError(f"the grading process ended: {said}")
 
@@ -184,6 +185,8 @@ class _Server:
             first |= {item.name for item in items[:1]}
             # One topic is dealt to all cores, as its verdict is waited for.
             shares = cores() if len(request.topics) == 1 else 1
+            if request.program == WRONG:
+                shares = len(items)  # each rule has a program of its own
             for share in range(min(shares, len(items))):
                 job = _job(grading, topic, request.program, items[share])
                 job.items += items[share::shares]
@@ -193,7 +196,7 @@ class _Server:
         def heard(job: "Job") -> None:
             names = [item.name for item in job.items] if job.fault else list(job.verdicts)
             for name in names[told.get(job, 0) :]:
-                self.tell(request.number, grading, job, name)
+                self.tell(request.number, grading, job, name, first=name in first)
             told[job] = len(names)
 
         for job in jobs:
@@ -228,14 +231,16 @@ class _Server:
             self.digests |= check_digests(file)
         return self.known[topic]
 
-    def tell(self, number: int, grading: "Grading", job: "Job", name: str) -> None:
-        """Sends the state of one rule."""
+    def tell(self, number: int, grading: "Grading", job: "Job", name: str, *, first: bool) -> None:
+        """Sends the state of one rule; a topic that cannot be imported fails with its first."""
         from proven_backend.plugin import rule_of
 
         item = next(item for item in job.items if item.name == name)
         topic, rule = job.program.topic, rule_of(item)
         verdict = job.fault or job.verdicts[name]
         state, text = grading.judge(topic, rule, job, verdict)
+        if job.fault:
+            state = "failed" if first else "not graded"
         self.send(Answer(number, topic, rule, state, text, self.digests[name], verdict.seconds))
 
     def send(self, answer: Answer) -> None:

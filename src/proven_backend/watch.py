@@ -60,6 +60,7 @@ class Watch:
         self.below = ""
         self.asked = False
         self.notes: list[str] = []
+        self.keys_shown = ""
 
     @property
     def course(self) -> Course:
@@ -75,6 +76,7 @@ class Watch:
         changes = Changes([*mine, *self.parts])  # looked at before anything is graded
         try:
             with terminal.single_keys() as has_keys:
+                self.keys_shown = KEYS if has_keys else ""
                 self.grade(self.topic)
                 self._thread(self.files, changes, stop)
                 if has_keys:
@@ -378,4 +380,4 @@ class Watch:
             yield Text.from_ansi(self.below)
         yield Text()
         yield show.bar(self.course)
-        yield Text(KEYS, "dim")
+        yield Text(self.keys_shown, "dim")
