@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import Run, edit
 
+from proven_backend.pack import Pack
+from proven_backend.proof import PACK_TESTS, list_of
+
 SKILL, SKILLS = "skills/orders/SKILL.md", ["skills/orders/SKILL.md", "skills/prices/SKILL.md"]
 QUERIES, EVALS = "skills/orders/evals/eval_queries.json", "skills/orders/evals/evals.json"
 BAKE, CAKE = '"bake a cake", "should_trigger": false', '"loads": "cakes"'
@@ -379,9 +382,25 @@ def test_a_fault_in_the_pack_is_named(pack: Path, run: Run, fault: str) -> None:
     plant, sentence = FAULTS[fault]
     plant(pack)
 
+    if any(sentence in said for said in by_pack_tests(pack)):
+        return
     result = run("--prove")
 
     assert sentence in result.stdout
+    assert result.returncode == 1
+
+
+def by_pack_tests(pack: Path) -> list[str]:
+    """What the pack tests alone say, which run no program and so need no process of their own."""
+    return [said for test in PACK_TESTS.values() for said in list_of(test, Pack(pack))]
+
+
+def test_what_a_pack_test_says_fails_the_proof(pack: Path, run: Run) -> None:
+    write(pack / "docs/rules.md", "")
+
+    result = run("--prove")
+
+    assert "docs/rules.md is stale: run proven generate" in result.stdout
     assert result.returncode == 1
 
 
