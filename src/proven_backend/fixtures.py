@@ -144,9 +144,10 @@ async def launch(project: Path) -> AsyncIterator[Launch]:
     ends with the check, with all that it started. No sandbox holds it: for the proof alone.
     """
     launched: list[Process] = []
+    numbers = itertools.count()
 
     async def launch(command: str, *arguments: str, **variables: str) -> Process:
-        log = project / f"{command}-{len(launched)}.log"
+        log = project / f"{command}-{next(numbers)}.log"  # two may be launched at once
         launched.append(await Process.start(command, arguments, variables, log))
         return launched[-1]
 
