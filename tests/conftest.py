@@ -35,15 +35,17 @@ def pack(tmp_path: Path) -> Path:
 def run(pack: Path) -> Run:
     """``run("--target=sub")``: what ``pytest checks/ --target=sub`` printed, and its status."""
 
-    def run(*arguments: str, checks: str = "checks/") -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, checks: str = "checks/", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", checks, *arguments]
         return subprocess.run(
             command,
             cwd=pack,
-            env=ACTIVATED,
+            env=ACTIVATED | environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 

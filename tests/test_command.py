@@ -610,7 +610,6 @@ def acts(pack: Path) -> Iterator[tuple[str, Callable[[Workspace], object]]]:
     yield "update", lambda place: list(workspace.update(place))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the process that is ended is a fork")
 @pytest.mark.parametrize("how", ["kill", "full disk"])
 @pytest.mark.parametrize("act", ["reset", "update"])
 def test_no_byte_is_lost_wherever_it_ends(pack: Path, work: Path, act: str, how: str) -> None:

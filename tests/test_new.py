@@ -1,24 +1,14 @@
 """`proven new` lays out what the proof then asks to be written."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ACTIVATED, Run
+from conftest import Proven, Run
 
 
-def new(pack: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Runs ``proven new`` in the pack."""
-    command = [sys.executable, "-P", "-m", "proven_backend.cli", "new", *arguments]
-    return subprocess.run(
-        command, cwd=pack, env=ACTIVATED, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def test_the_proof_asks_for_what_is_laid_out(pack: Path, run: Run) -> None:
-    topic = new(pack, "topic", "stock-counts")
-    rule = new(pack, "rule", "stock-counts", "count-once")
+def test_the_proof_asks_for_what_is_laid_out(pack: Path, proven: Proven, run: Run) -> None:
+    topic = proven("new", "topic", "stock-counts")
+    rule = proven("new", "rule", "stock-counts", "count-once")
     proof = run("--prove", checks="checks/test_stock-counts.py").stdout
 
     assert [topic.returncode, rule.returncode] == [0, 0]
@@ -30,8 +20,8 @@ def test_the_proof_asks_for_what_is_laid_out(pack: Path, run: Run) -> None:
     assert "this right stands 0 times in the solution" in proof
 
 
-def test_a_topic_comes_last_in_the_course(pack: Path) -> None:
-    new(pack, "topic", "stock-counts")
+def test_a_topic_comes_last_in_the_course(pack: Path, proven: Proven) -> None:
+    proven("new", "topic", "stock-counts")
 
     assert (pack / "mkdocs.yml").read_text().count("stock-counts.md") == 1
 
@@ -46,11 +36,11 @@ def test_a_topic_comes_last_in_the_course(pack: Path) -> None:
     ],
 )
 def test_what_cannot_be_laid_out_is_said(
-    pack: Path, arguments: tuple[str, ...], sentence: str
+    pack: Path, proven: Proven, arguments: tuple[str, ...], sentence: str
 ) -> None:
     before = {file: file.read_bytes() for file in pack.rglob("*") if file.is_file()}
 
-    result = new(pack, *arguments)
+    result = proven("new", *arguments)
 
     assert sentence in result.stderr
     assert result.returncode == 2

@@ -286,6 +286,12 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         appended(SKILL, "\n" + "Orders are kept. " * 1250),
         "tokens: 5000 are the most",
     ),
+    "a reference that is too long": (
+        lambda pack: write(
+            pack / "skills/orders/references/more.md", "# More\n\n" + "Orders are kept. " * 1250
+        ),
+        "skills/orders/references/more.md has 5004 tokens: 5000 are the most",
+    ),
     "skills that are long in the median": (
         lambda pack: [appended(file, "\n" + "Orders are kept. " * 700)(pack) for file in SKILLS],
         "tokens in the median: 2500 are the most",

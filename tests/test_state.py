@@ -282,3 +282,13 @@ def test_kills_lose_nothing(tmp_path: Path) -> None:
     print(f"\nseed {SEED}: {hit} of {KILLS} killed while they ran; {shown} verdicts were shown")
     assert hit > KILLS // 2
     assert shown >= KILLS
+
+
+def test_a_topic_that_cannot_be_read_fails_once(work: Path, proven: Proven) -> None:
+    (work / "orders/app.py").write_text("def broken(:\n")
+
+    result = proven("check", "orders")
+
+    assert sorted(states(work).values()) == ["failed", "not graded"]
+    assert "Python cannot read it" in result.stdout
+    assert result.returncode == 1

@@ -199,9 +199,11 @@ def connections() -> Iterator[list[str]]:
 
     event.listen(Engine, "do_connect", opened)
     event.listen(Pool, "close", closed)
-    yield open_now
-    event.remove(Engine, "do_connect", opened)
-    event.remove(Pool, "close", closed)
+    try:
+        yield open_now
+    finally:
+        event.remove(Engine, "do_connect", opened)
+        event.remove(Pool, "close", closed)
 
 
 class TablesError(RuntimeError):

@@ -276,9 +276,8 @@ def main(root: str, target: str) -> int:
     answers = os.dup(1)
     os.dup2(2, 1)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            after_in_child=lambda: os.close(answers)
-        )  # code under grade never has it
+        # Code under grade never has it.
+        os.register_at_fork(after_in_child=lambda: os.close(answers))
     server = _Server(answers)
     options = ["--noconftest", "--capture=no", "-p", "no:cacheprovider", f"--target={target}"]
     status = pytest.main(["-c", f"{root}/pyproject.toml", *options], plugins=[server])
